@@ -1,0 +1,84 @@
+// Package driver is the contract between the supervisor and the hosts that run
+// components: local processes, containers. It owns the words Spec, Attempt and
+// Exit; it runs nothing itself and knows neither pipelines nor the registry.
+package driver
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"syscall"
+	"time"
+)
+
+// Driver runs a Spec once, from start to the last byte of output.
+type Driver interface {
+	// Run starts one attempt, reports it with att.Started, and returns when it
+	// has exited and all its output has been written. Cancelling ctx stops it:
+	// the stop signal, then, after spec.StopGrace or when att.Kill is closed, a
+	// kill of everything it started. The error is non-nil only if the attempt
+	// could not be started or observed.
+	Run(ctx context.Context, spec Spec, att Attempt) (Exit, error)
+}
+
+// Spec is one resolved component: everything a host needs to run it.
+type Spec struct {
+	// Component is the component's id, for names and messages.
+	Component string
+	// Args is the full argument vector; Args[0] is the path of the program.
+	Args []string
+	// Env is the complete environment, as KEY=value.
+	Env []string
+	// Dir is the working directory, absolute.
+	Dir string
+	// StopSignal asks the component to end; the zero value means SIGTERM.
+	StopSignal syscall.Signal
+	// StopGrace is how long after StopSignal it may take before it is killed.
+	StopGrace time.Duration
+}
+
+// Attempt is where one run's output goes and whom to tell about it.
+type Attempt struct {
+	// Number counts the attempts of one component from 1.
+	Number int
+	// Stdout and Stderr receive the output, in order, never concurrently
+	// with themselves; both are done when Run returns.
+	Stdout, Stderr io.Writer
+	// Started is called once, when the attempt lives; it may be nil.
+	Started func(Ref)
+	// Kill, when closed, ends the grace of a stop that is under way.
+	Kill <-chan struct{}
+}
+
+// Ref says what an attempt is on its host.
+type Ref struct {
+	// PID is the process id of the process, or of a container's first process.
+	PID int
+}
+
+// Exit says how an attempt ended.
+type Exit struct {
+	// Code is the exit status, or -1 when a signal ended the attempt.
+	Code int
+	// Signal is the signal that ended the attempt, or 0.
+	Signal syscall.Signal
+	// OutOfMemory is true when the host killed the attempt for its memory limit.
+	OutOfMemory bool
+	// Forced is true when the stop grace was over and the attempt was killed.
+	Forced bool
+}
+
+// Success reports whether the attempt ended of itself with status 0.
+func (e Exit) Success() bool { return e.Code == 0 && e.Signal == 0 }
+
+// String says how the attempt ended as the end of a sentence: "exited with code 1".
+func (e Exit) String() string {
+	switch {
+	case e.OutOfMemory:
+		return "was killed: out of memory"
+	case e.Signal != 0:
+		return "was killed by " + SignalName(e.Signal)
+	default:
+		return fmt.Sprintf("exited with code %d", e.Code)
+	}
+}
