@@ -1,0 +1,81 @@
+package supervisor
+
+import (
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/withobsrvr/flowctl/internal/driver"
+	"github.com/withobsrvr/flowctl/internal/journal"
+	"github.com/withobsrvr/flowctl/internal/pipeline"
+)
+
+// State is where a component's goroutine stands.
+type State string
+
+// The states. Completed, Stopped and Failed are ends.
+const (
+	Pending     State = "pending"     // nothing has been done yet
+	Waiting     State = "waiting"     // for its dependencies
+	Starting    State = "starting"    // the attempt lives, its probe has not passed
+	Registering State = "registering" // the probe has passed, the registration has not come
+	Ready       State = "ready"       // dependents may start
+	Degraded    State = "degraded"    // it was ready, and something is not right now
+	Stopping    State = "stopping"    // it was asked to end
+	Completed   State = "completed"   // it ended of itself with code 0
+	Stopped     State = "stopped"     // it ended because it was asked to, or was never started
+	Failed      State = "failed"      // it will not be started again
+)
+
+// Up reports whether the component serves, be it with limits.
+func (s State) Up() bool { return s == Ready || s == Degraded }
+
+// Ended reports whether nothing more will happen.
+func (s State) Ended() bool { return s == Completed || s == Stopped || s == Failed }
+
+// Status is a component now.
+type Status struct {
+	Component string
+	Role      pipeline.Role
+	State     State
+	// Reason is one sentence that says why; Since is when the state was entered.
+	Reason string
+	Since  time.Time
+	// Attempt counts from 1; 0 before the first. PID is its process, 0 when none lives.
+	Attempt int
+	PID     int
+	// StartedAt and ReadyAt belong to the attempt; zero when it did not come so far.
+	StartedAt, ReadyAt, EndedAt time.Time
+	// Exit is how the last attempt ended, nil when none has.
+	Exit *driver.Exit
+}
+
+// enter publishes a new state with its reason, to Statuses and to the journal.
+func (a *actor) enter(state State, reason string, edits ...func(*Status)) {
+	now := time.Now()
+	s := a.supervisor
+	s.mu.Lock()
+	before := a.status
+	a.status.State, a.status.Reason, a.status.Since = state, reason, now
+	for _, edit := range edits {
+		edit(&a.status)
+	}
+	after := a.status
+	close(s.changed)
+	s.changed = make(chan struct{})
+	s.mu.Unlock()
+
+	data := map[string]string{"state": string(state), "from": string(before.State)}
+	if after.Attempt > 0 {
+		data["attempt"] = strconv.Itoa(after.Attempt)
+	}
+	if after.PID > 0 {
+		data["pid"] = strconv.Itoa(after.PID)
+	}
+	if state.Ended() && after.Exit != nil {
+		maps.Copy(data, map[string]string{"exit_code": strconv.Itoa(after.Exit.Code)})
+	}
+	s.opts.Journal.Append(journal.Entry{
+		Time: now, Component: a.plan.ID, Kind: journal.State, Text: reason, Data: data,
+	})
+}
