@@ -1,8 +1,8 @@
 package supervisor
 
 import (
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,53 +11,172 @@ import (
 	"github.com/withobsrvr/flowctl/internal/plan"
 )
 
-// tailLines is how much of a failed component's output is told with its failure.
-const tailLines = 20
-
-// actor is one component's state machine: where its goroutine stands is the state.
+// actor is one component's state machine: where its goroutine stands is the
+// state. The goroutine lives until the run stops or the component is removed.
 type actor struct {
 	supervisor *Supervisor
-	plan       plan.Component
-	dependents []*actor
-	// turn is closed when it is this component's turn to stop, done when it has ended.
+	inbox      chan command
+	// turn is closed when it is this component's turn to stop, done when its goroutine has ended.
 	turn, done chan struct{}
 
-	status Status // guarded by supervisor.mu
+	// These belong to the actor's goroutine.
+	past      history
+	attempts  int
+	everReady bool // it has been ready in this run
+
+	// These are guarded by supervisor.mu; only the actor's goroutine writes them.
+	plan   plan.Component
+	status Status
 }
 
 func newActor(s *Supervisor, c plan.Component) *actor {
 	return &actor{
-		supervisor: s, plan: c, turn: make(chan struct{}), done: make(chan struct{}),
+		supervisor: s, plan: c, inbox: make(chan command),
+		turn: make(chan struct{}), done: make(chan struct{}),
 		status: Status{Component: c.ID, Role: c.Role, State: Pending, Since: time.Now()},
 	}
 }
 
-// run lives from the start of the run until the component has ended.
+// step is what an actor does next.
+type step int
+
+const (
+	proceed step = iota // wait for the dependencies and start
+	park                // nothing, until a command comes
+	leave               // end the goroutine
+)
+
+// run lives until the run stops or the component is removed.
 func (a *actor) run() {
 	defer close(a.done)
-	switch err := a.awaitDependencies(); {
-	case errors.Is(err, errStopping):
-		a.enter(Stopped, "it was never started: the run stopped before")
-		return
-	case err != nil:
-		a.fail(err.Error())
-		return
+	for {
+		next := a.awaitDependencies()
+		if next == proceed {
+			next = a.afterwards(a.attempt())
+		}
+		if next == park {
+			next = a.park()
+		}
+		if next == leave {
+			return
+		}
 	}
-	end := a.attempt()
+}
+
+// park waits for a command, or for the end of the run.
+func (a *actor) park() step {
+	for {
+		select {
+		case <-a.supervisor.stopping:
+			return leave
+		case cmd := <-a.inbox:
+			if next := a.idle(cmd); next != park {
+				a.past = history{} // what a user asks for starts anew
+				return next
+			}
+		}
+	}
+}
+
+// afterwards decides what follows the end of an attempt.
+func (a *actor) afterwards(e end) step {
 	switch {
-	case end.requested:
-		a.enter(Stopped, stopReason(end.exit), ended(end.exit))
-	case end.failure != "":
-		a.fail(end.failure, ended(end.exit))
-	default:
-		a.enter(Completed, "it completed after "+briefly(end.lived), ended(end.exit))
+	case e.command != nil:
+		return a.obey(e)
+	case e.requested:
+		a.enter(Stopped, stopReason(e.exit), ended(e.exit))
+		return leave
+	case e.failure == "" && a.plan.Restart.Policy != pipeline.RestartAlways:
+		a.enter(Completed, fmt.Sprintf("%s after %s", e.exit, briefly(e.lived)), ended(e.exit))
+		return park
 	}
+	return a.retry(e)
+}
+
+// retry starts the component again as its policy says, or gives it up.
+func (a *actor) retry(e end) step {
+	reason := e.failure
+	if reason == "" {
+		reason = fmt.Sprintf("%s after %s", e.exit, briefly(e.lived))
+	}
+	policy := a.plan.Restart
+	for _, final := range []struct {
+		holds bool
+		text  string
+	}{
+		{a.supervisor.isStopping(), reason},
+		{policy.Policy == pipeline.RestartNo, reason},
+		{!a.everReady && !policy.Explicit, reason},
+		{e.permanent(), reason + ", which no restart can mend"},
+	} {
+		if final.holds {
+			a.fail(final.text, ended(e.exit))
+			return park
+		}
+	}
+	number, delay, ok := a.past.next(time.Now(), policy, e.readyFor)
+	if !ok {
+		a.fail(fmt.Sprintf("has failed for good after %d restarts within %s: it %s", policy.Attempts, briefly(policy.Window), reason), ended(e.exit))
+		return park
+	}
+	when := "at once"
+	if delay > 0 {
+		when = "in " + briefly(delay)
+	}
+	a.enter(Backoff, fmt.Sprintf("%s; restart %d of %d %s", reason, number, policy.Attempts, when),
+		ended(e.exit), func(s *Status) { s.Restarts++; s.RetryAt = time.Now().Add(delay) })
+	a.restartDependents()
+	return a.pause(delay)
+}
+
+// pause waits for the time of the next attempt.
+func (a *actor) pause(delay time.Duration) step {
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+			return proceed
+		case <-a.supervisor.stopping:
+			a.enter(Stopped, "while it waited for its restart")
+			return leave
+		case cmd := <-a.inbox:
+			return a.idle(cmd)
+		}
+	}
+}
+
+// restartDependents restarts those that want to be restarted with this component.
+func (a *actor) restartDependents() {
+	for _, d := range a.supervisor.dependents(a.plan.ID) {
+		wants := slices.ContainsFunc(d.component().After, func(e plan.Edge) bool { return e.ID == a.plan.ID && e.Restart })
+		if !wants {
+			continue
+		}
+		cmd := newCommand(toRestart, a.plan.ID+" is restarted")
+		select {
+		case d.inbox <- cmd:
+		case <-d.done:
+		case <-a.supervisor.stopping:
+		}
+	}
+}
+
+// component is the component as it is planned now.
+func (a *actor) component() plan.Component {
+	a.supervisor.mu.Lock()
+	defer a.supervisor.mu.Unlock()
+	return a.plan
 }
 
 // awaitTurn closes turn once everything stops and all dependents have ended, or order no longer counts.
 func (a *actor) awaitTurn() {
-	<-a.supervisor.stopping
-	for _, d := range a.dependents {
+	select {
+	case <-a.supervisor.stopping:
+	case <-a.done:
+		return
+	}
+	for _, d := range a.supervisor.dependents(a.plan.ID) {
 		select {
 		case <-d.done:
 		case <-a.supervisor.hurry:
@@ -66,25 +185,24 @@ func (a *actor) awaitTurn() {
 	close(a.turn)
 }
 
-// errStopping is why a wait ended when the run stops.
-var errStopping = errors.New("the run stops")
-
-// awaitDependencies returns nil the instant every dependency has come as far as this component wants.
-func (a *actor) awaitDependencies() error {
+// awaitDependencies returns the instant every dependency has come as far as this component wants.
+func (a *actor) awaitDependencies() step {
 	s := a.supervisor
 	said := ""
 	for {
 		changed := s.change()
-		waiting, err := a.unmet()
+		waiting, never := a.unmet()
 		switch {
 		case s.isStopping():
-			return errStopping
-		case err != nil:
-			return err
+			a.enter(Stopped, "never started")
+			return leave
+		case never != "":
+			a.fail(never)
+			return park
 		case len(waiting) == 0:
-			return nil
+			return proceed
 		}
-		if now := "waiting for " + strings.Join(waiting, ", "); now != said {
+		if now := "for " + strings.Join(waiting, ", "); now != said {
 			said = now
 			a.enter(Waiting, now)
 			continue // the change that was just announced was this one
@@ -92,35 +210,42 @@ func (a *actor) awaitDependencies() error {
 		select {
 		case <-changed:
 		case <-s.stopping:
+		case cmd := <-a.inbox:
+			if next := a.idle(cmd); next != proceed {
+				return next
+			}
 		}
 	}
 }
 
-// unmet returns what this component still waits for, each with its state, or
-// why that will never come.
-func (a *actor) unmet() (waiting []string, err error) {
+// unmet returns what this component still waits for, or why that will never come.
+func (a *actor) unmet() (waiting []string, never string) {
 	a.supervisor.mu.Lock()
 	defer a.supervisor.mu.Unlock()
 	for _, edge := range a.plan.After {
-		dep := a.supervisor.byID[edge.ID].status
-		met, never := satisfied(edge, dep)
-		switch {
-		case met:
-		case never && edge.Required:
-			return nil, fmt.Errorf("cannot start: %s is %s and will not be %s", edge.ID, dep.State, edge.Condition)
+		actor, ok := a.supervisor.byID[edge.ID]
+		if !ok {
+			continue // it has been removed
+		}
+		dep := actor.status
+		switch met, never := satisfied(edge, dep); {
+		case met, !edge.Required && dep.State == Failed:
 		case never:
+			return nil, fmt.Sprintf("cannot start: %s is %s and will not be %s", edge.ID, dep.State, edge.Condition)
+		case dep.State.Ended():
+			waiting = append(waiting, fmt.Sprintf("%s (%s)", edge.ID, dep.State))
 		default:
 			waiting = append(waiting, edge.ID)
 		}
 	}
-	return waiting, nil
+	return waiting, ""
 }
 
-// satisfied reports whether dep meets the edge's condition, or never will.
+// satisfied reports whether dep meets the edge's condition, or never will by itself.
 func satisfied(edge plan.Edge, dep Status) (met, never bool) {
 	switch edge.Condition {
 	case pipeline.Started:
-		met = dep.Attempt > 0 && !dep.StartedAt.IsZero()
+		met = dep.PID != 0 || dep.State == Completed
 	case pipeline.Registered, pipeline.Ready, pipeline.Healthy:
 		// A one-shot that was ready and has completed has done what it is for.
 		met = dep.State.Up() || dep.State == Completed && !dep.ReadyAt.IsZero()
@@ -130,31 +255,35 @@ func satisfied(edge plan.Edge, dep Status) (met, never bool) {
 	case pipeline.Completed:
 		met = dep.State == Completed
 	}
-	return met, !met && dep.State.Ended()
+	return met, !met && dep.State == Completed
 }
 
-// fail ends the component for good and the run with it.
+// fail gives the component up, and the run with it unless the pipeline says otherwise.
 func (a *actor) fail(reason string, edits ...func(*Status)) {
-	a.enter(Failed, reason, edits...)
 	failed := &FailedError{Component: a.plan.ID, Reason: reason}
 	for _, e := range a.supervisor.opts.Journal.Tail(a.plan.ID, tailLines) {
 		failed.Tail = append(failed.Tail, e.Text)
 	}
-	a.supervisor.stop(failed)
+	a.supervisor.failed(failed) // first: the new state may end the run
+	a.enter(Failed, reason, edits...)
+	if a.supervisor.opts.Plan.OnFailure != pipeline.OnFailureKeep {
+		a.supervisor.stop(a.plan.ID+" failed", failed)
+	}
 }
+
+// tailLines is how much of a failed component's output is told with its failure.
+const tailLines = 20
 
 // stopReason says how a requested stop went. How it ended is no failure: many
 // components know no signals.
 func stopReason(exit *driver.Exit) string {
 	switch {
 	case exit == nil:
-		return "stopped before it had started"
+		return "before it had started"
 	case exit.Forced:
-		return "killed: it did not end within its grace"
-	case exit.Success():
-		return "stopped"
+		return exit.String() + ": it had not ended in its grace"
 	default:
-		return "stopped: it " + exit.String()
+		return exit.String()
 	}
 }
 
@@ -176,6 +305,6 @@ func briefly(d time.Duration) string {
 	case d < time.Minute:
 		return d.Round(100 * time.Millisecond).String()
 	default:
-		return d.Round(time.Second).String()
+		return pipeline.FormatDuration(d.Round(time.Second))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -16,13 +17,18 @@ import (
 type end struct {
 	// exit is nil when it could not be started or observed.
 	exit *driver.Exit
-	// requested is true when it ended because the run stops.
+	// requested is true when it ended because the run stops, command is set when
+	// it ended because a user wanted something.
 	requested bool
+	command   *command
 	// failure is the predicate of a sentence, "" when there is none.
 	failure string
-	// lived is how long it lived.
-	lived time.Duration
+	// lived is how long it lived, readyFor how long it was ready.
+	lived, readyFor time.Duration
 }
+
+// asked reports whether somebody wanted it to end.
+func (e *end) asked() bool { return e.requested || e.command != nil }
 
 // result is what the driver returned.
 type result struct {
@@ -33,32 +39,47 @@ type result struct {
 // attempt is one attempt under way, as its actor's goroutine sees it.
 type attempt struct {
 	*actor
-	number  int
+	number int
+	// started receives the attempt's reference; the driver goes on, and output
+	// comes, when begun has been taken from it.
 	started chan driver.Ref
+	begun   chan struct{}
 	exited  chan result
 	// probed receives a value when the probe has passed and the registration has not come.
 	probed chan struct{}
 	// ready receives nil or why the component did not become ready.
 	ready chan error
-	// beats and probes receive what heartbeats and the probe say of a ready component.
-	beats, probes chan error
-	// cancel stops the attempt.
-	cancel context.CancelFunc
-	// watchers are the goroutines of this attempt; stopWatching ends those that watch.
-	watchers     sync.WaitGroup
-	stopWatching context.CancelFunc
+	// beats and probes receive what heartbeats and the probe say of a ready
+	// component, stalls why it makes no progress.
+	beats, probes, stalls chan error
+
+	// cancel stops the attempt, stopWatching ends its watchers.
+	cancel, stopWatching context.CancelFunc
+	watch                context.Context
+	watchers             sync.WaitGroup
+
+	startedAt, readyAt time.Time
+	// lastBeats and lastProbes are the last verdicts; unhealthy fires when the
+	// component has been unhealthy for too long.
+	lastBeats, lastProbes error
+	unhealthy             *time.Timer
 }
 
 // attempt runs the component once and returns when it has ended.
 func (a *actor) attempt() end {
+	a.attempts++
 	at := &attempt{
-		actor: a, number: 1,
-		started: make(chan driver.Ref, 1), exited: make(chan result, 1),
-		probed: make(chan struct{}), ready: make(chan error, 1), beats: make(chan error), probes: make(chan error),
+		actor: a, number: a.attempts, startedAt: time.Now(),
+		started: make(chan driver.Ref), begun: make(chan struct{}), exited: make(chan result, 1),
+		probed: make(chan struct{}), ready: make(chan error, 1),
+		beats: make(chan error), probes: make(chan error), stalls: make(chan error),
+		unhealthy: time.NewTimer(time.Hour),
 	}
+	at.unhealthy.Stop()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	at.cancel = cancel
+	at.watch, at.stopWatching = context.WithCancel(context.Background())
 	hooks := a.supervisor.opts.Hooks
 	if hooks.Begin != nil {
 		hooks.Begin(a.plan, at.number)
@@ -75,9 +96,11 @@ func (a *actor) attempt() end {
 // drive hands the attempt to the driver.
 func (at *attempt) drive(ctx context.Context) {
 	stdout, stderr := at.supervisor.opts.Hooks.Output(at.plan.ID)
-	exit, err := at.supervisor.opts.Driver.Run(ctx, at.plan.Spec(), driver.Attempt{
+	spec := at.plan.Spec()
+	spec.Env = append(spec.Env, "FLOWCTL_ATTEMPT="+strconv.Itoa(at.number))
+	exit, err := at.supervisor.opts.Driver.Run(ctx, spec, driver.Attempt{
 		Number: at.number, Stdout: stdout, Stderr: stderr,
-		Started: func(ref driver.Ref) { at.started <- ref },
+		Started: func(ref driver.Ref) { at.started <- ref; <-at.begun },
 		Kill:    at.supervisor.kill,
 	})
 	stdout.Close()
@@ -87,142 +110,198 @@ func (at *attempt) drive(ctx context.Context) {
 
 // observe follows the attempt from its start to its end.
 func (at *attempt) observe() (e end) {
-	begin := time.Now()
-	watch, stopWatching := context.WithCancel(context.Background())
-	defer stopWatching()
-	at.stopWatching = stopWatching
 	turn := (<-chan struct{})(at.turn)
-	wasReady := false
-	var beats, probes error
 	for {
 		select {
 		case ref := <-at.started:
-			at.begun(watch, ref)
+			at.live(ref)
+			at.begun <- struct{}{}
 		case r := <-at.exited:
-			stopWatching()
-			e.lived = time.Since(begin)
-			at.conclude(&e, r, wasReady)
+			at.stopWatching()
+			at.unhealthy.Stop()
+			at.conclude(&e, r)
 			return e
 		case <-at.probed:
-			at.enter(Registering, "waiting for its registration")
+			at.enter(Registering, "its registration has not come yet")
 		case err := <-at.ready:
-			if len(at.exited) > 0 {
-				continue // whoever answered, it was not this attempt
+			switch {
+			case len(at.exited) > 0: // whoever answered, it was not this attempt
+			case err != nil:
+				at.giveUp(&e, err.Error())
+			case !e.asked():
+				at.becomeReady()
 			}
-			if err == nil && !e.requested {
-				wasReady = true
-				at.becomeReady(watch, begin)
-				continue
-			}
-			if err != nil && !e.requested {
-				e.failure = err.Error()
-				at.stop(e.failure)
-			}
-		case beats = <-at.beats:
-			at.judge(beats, probes)
-		case probes = <-at.probes:
-			at.judge(beats, probes)
+		case at.lastBeats = <-at.beats:
+			at.judge()
+		case at.lastProbes = <-at.probes:
+			at.judge()
+		case err := <-at.stalls:
+			at.giveUp(&e, err.Error())
+		case <-at.unhealthy.C:
+			at.giveUp(&e, fmt.Sprintf("was unhealthy for %s: %v", briefly(at.plan.Restart.UnhealthyTimeout), at.verdict()))
+		case cmd := <-at.inbox:
+			at.take(&e, cmd)
 		case <-turn:
 			turn = nil
-			if e.failure == "" {
-				e.requested = true
-				at.stop("the run stops")
-			}
+			e.requested = true
+			at.stop(at.supervisor.stopReason())
 		}
 	}
 }
 
-// begun is called when the attempt lives.
-func (at *attempt) begun(watch context.Context, ref driver.Ref) {
-	at.enter(Starting, fmt.Sprintf("started, pid %d", ref.PID), func(s *Status) {
-		s.Attempt, s.PID, s.StartedAt, s.ReadyAt, s.EndedAt = at.number, ref.PID, time.Now(), time.Time{}, time.Time{}
+// take takes up a command while the attempt lives.
+func (at *attempt) take(e *end, cmd command) {
+	if cmd.verb == toStart && e.command == nil {
+		cmd.reply <- fmt.Errorf("%s is running already", at.plan.ID)
+		return
+	}
+	e.command = &cmd
+	at.stop(cmd.reason)
+	cmd.reply <- nil
+}
+
+// giveUp ends the attempt because of a failure that is not its exit.
+func (at *attempt) giveUp(e *end, failure string) {
+	if e.asked() || e.failure != "" {
+		return
+	}
+	e.failure = failure
+	at.stop(failure)
+}
+
+// live is called when the attempt lives.
+func (at *attempt) live(ref driver.Ref) {
+	at.startedAt = time.Now()
+	reason := fmt.Sprintf("pid %d", ref.PID)
+	if at.number > 1 {
+		reason += fmt.Sprintf(", attempt %d", at.number)
+	}
+	at.enter(Starting, reason, func(s *Status) {
+		s.Attempt, s.PID, s.StartedAt = at.number, ref.PID, at.startedAt
+		s.ReadyAt, s.EndedAt, s.RetryAt = time.Time{}, time.Time{}, time.Time{}
 	})
 	at.watchers.Go(func() {
-		if err := at.awaitReady(watch); watch.Err() == nil {
+		if err := at.awaitReady(); at.watch.Err() == nil {
 			at.ready <- err // there is room: it is the only value
 		}
 	})
 }
 
 // awaitReady returns nil when the component is ready, or why it is not within its start timeout.
-func (at *attempt) awaitReady(ctx context.Context) error {
+func (at *attempt) awaitReady() error {
 	timeout := 30 * time.Second
 	if p := at.plan.Probe; p != nil && p.StartTimeout > 0 {
 		timeout = p.StartTimeout
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errors.New("no answer yet"))
+	ctx, cancel := context.WithTimeoutCause(at.watch, timeout, errors.New("no answer yet"))
 	defer cancel()
 	if p := at.plan.Probe; p != nil {
 		if err := probe.Await(ctx, at.question(), timing(p)); err != nil {
-			return fmt.Errorf("was not healthy %v after its start: %w", timeout, err)
+			return fmt.Errorf("was not healthy %s after its start: %w", briefly(timeout), err)
 		}
 	}
-	if at.plan.Registration != pipeline.RegistrationRequired || at.supervisor.opts.Hooks.Registered == nil {
+	registered := at.supervisor.opts.Hooks.Registered
+	if at.plan.Registration != pipeline.RegistrationRequired || registered == nil {
 		return nil
 	}
 	select {
 	case at.probed <- struct{}{}:
 	case <-ctx.Done():
 	}
-	if err := at.supervisor.opts.Hooks.Registered(ctx, at.plan.ID); err != nil {
-		return fmt.Errorf("did not register within %v (a program without an SDK needs `registration: none`)", timeout)
+	if err := registered(ctx, at.plan.ID); err != nil {
+		return fmt.Errorf("did not register within %s (a program without an SDK needs `registration: none`)", briefly(timeout))
 	}
 	return nil
 }
 
 // becomeReady announces the component and begins to watch it.
-func (at *attempt) becomeReady(watch context.Context, begin time.Time) {
-	at.enter(Ready, "ready after "+briefly(time.Since(begin)), func(s *Status) { s.ReadyAt = time.Now() })
+func (at *attempt) becomeReady() {
+	at.readyAt = time.Now()
+	at.everReady = at.everReady || at.signsReady()
+	at.enter(Ready, "after "+briefly(at.readyAt.Sub(at.startedAt)), func(s *Status) { s.ReadyAt = at.readyAt })
 	if p := at.plan.Probe; p != nil {
-		at.watchers.Go(func() { probe.Watch(watch, at.question(), timing(p), reportTo(watch, at.probes)) })
+		at.watchers.Go(func() { probe.Watch(at.watch, at.question(), timing(p), at.reportTo(at.probes)) })
 	}
-	if alive := at.supervisor.opts.Hooks.Alive; alive != nil && at.plan.Registration != pipeline.RegistrationNone {
-		at.watchers.Go(func() { alive(watch, at.plan.ID, reportTo(watch, at.beats)) })
+	hooks := at.supervisor.opts.Hooks
+	if hooks.Alive != nil && at.plan.Registration != pipeline.RegistrationNone {
+		at.watchers.Go(func() { hooks.Alive(at.watch, at.plan.ID, at.reportTo(at.beats)) })
+	}
+	if hooks.Progress != nil && at.plan.Progress != nil {
+		at.watchers.Go(func() { hooks.Progress(at.watch, at.plan, at.reportTo(at.stalls)) })
 	}
 }
 
-// reportTo sends a watcher's verdicts to c until ctx is done.
-func reportTo(ctx context.Context, c chan<- error) func(error) {
+// signsReady reports whether the component gives a sign of its own that it is ready.
+func (at *attempt) signsReady() bool {
+	return at.plan.Probe != nil || at.plan.Registration == pipeline.RegistrationRequired
+}
+
+// reportTo sends a watcher's verdicts to c as long as they count.
+func (at *attempt) reportTo(c chan<- error) func(error) {
 	return func(verdict error) {
 		select {
 		case c <- verdict:
-		case <-ctx.Done():
+		case <-at.watch.Done():
 		}
 	}
 }
 
-// judge enters ready or degraded as heartbeats and probe say.
-func (at *attempt) judge(beats, probes error) {
+// verdict is what is wrong with a ready component, nil if nothing is.
+func (at *attempt) verdict() error {
 	switch {
-	case beats != nil:
-		at.enter(Degraded, beats.Error())
-	case probes != nil:
-		at.enter(Degraded, "probe: "+probes.Error())
-	default:
+	case at.lastBeats != nil:
+		return at.lastBeats
+	case at.lastProbes != nil:
+		return fmt.Errorf("probe: %w", at.lastProbes)
+	}
+	return nil
+}
+
+// judge enters ready or degraded as heartbeats and probe say. A component that
+// stays unhealthy is restarted after a while; one that calls itself degraded is not.
+func (at *attempt) judge() {
+	verdict := at.verdict()
+	if verdict == nil {
+		at.unhealthy.Stop()
 		at.enter(Ready, "healthy again")
+		return
+	}
+	wasUp := at.state() == Ready
+	at.enter(Degraded, verdict.Error())
+	limit := at.plan.Restart.UnhealthyTimeout
+	if wasUp && limit > 0 && at.plan.Restart.Policy != pipeline.RestartNo && !probe.IsDegraded(verdict) {
+		at.unhealthy.Reset(limit)
 	}
 }
 
 // stop asks the attempt to end.
 func (at *attempt) stop(reason string) {
 	at.stopWatching()
+	at.unhealthy.Stop()
 	at.enter(Stopping, reason)
 	at.cancel()
 }
 
 // conclude fills in how the attempt ended.
-func (at *attempt) conclude(e *end, r result, wasReady bool) {
+func (at *attempt) conclude(e *end, r result) {
+	now := time.Now()
+	e.lived = now.Sub(at.startedAt)
+	if !at.readyAt.IsZero() {
+		e.readyFor = now.Sub(at.readyAt)
+		at.everReady = at.everReady || e.readyFor >= startPeriod
+	}
 	if r.err == nil || r.exit != (driver.Exit{}) {
 		e.exit = &r.exit
 	}
 	switch {
-	case e.failure != "" || e.requested:
+	case e.failure != "" || e.asked():
 	case r.err != nil:
 		e.failure = "could not be started: " + r.err.Error()
-	case !r.exit.Success() && wasReady:
-		e.failure = fmt.Sprintf("%s after %s", r.exit, briefly(e.lived))
-	case !r.exit.Success():
+	case r.exit.Success():
+	case at.readyAt.IsZero() && at.signsReady():
 		e.failure = fmt.Sprintf("%s %s after its start, before it was ready", r.exit, briefly(e.lived))
+	default:
+		e.failure = fmt.Sprintf("%s after %s", r.exit, briefly(e.lived))
 	}
 }
 

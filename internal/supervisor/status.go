@@ -21,6 +21,7 @@ const (
 	Registering State = "registering" // the probe has passed, the registration has not come
 	Ready       State = "ready"       // dependents may start
 	Degraded    State = "degraded"    // it was ready, and something is not right now
+	Backoff     State = "backoff"     // it has ended and will be started again
 	Stopping    State = "stopping"    // it was asked to end
 	Completed   State = "completed"   // it ended of itself with code 0
 	Stopped     State = "stopped"     // it ended because it was asked to, or was never started
@@ -46,6 +47,10 @@ type Status struct {
 	PID     int
 	// StartedAt and ReadyAt belong to the attempt; zero when it did not come so far.
 	StartedAt, ReadyAt, EndedAt time.Time
+	// Restarts counts those that the restart policy made; RetryAt is when the next
+	// one comes, in Backoff.
+	Restarts int
+	RetryAt  time.Time
 	// Exit is how the last attempt ended, nil when none has.
 	Exit *driver.Exit
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,6 +37,9 @@ type Hooks struct {
 	// Alive calls report whenever the component's heartbeats fail to come (with
 	// the reason) or come again (nil), until ctx is done.
 	Alive func(ctx context.Context, component string, report func(error))
+	// Progress calls report when the component makes no progress although it
+	// could, until ctx is done.
+	Progress func(ctx context.Context, c plan.Component, report func(error))
 	// Output returns the writers of an attempt's two streams. They are closed
 	// after the attempt.
 	Output func(component string) (stdout, stderr io.WriteCloser)
@@ -47,22 +51,29 @@ type Options struct {
 	Driver  driver.Driver
 	Journal *journal.Journal
 	Hooks   Hooks
+	// ShutdownTimeout bounds the whole stop, if it is shorter than the longest
+	// grace; 0 means no other bound.
+	ShutdownTimeout time.Duration
 }
 
 // Supervisor runs the components of one plan.
 type Supervisor struct {
-	opts   Options
-	actors []*actor // in start order
-	byID   map[string]*actor
+	opts Options
 
 	// stopping is closed when everything is to stop, hurry when order no longer
 	// counts, kill when no grace is left.
 	stopping, hurry, kill chan struct{}
 	once                  struct{ stop, hurry, kill sync.Once }
 
-	mu      sync.Mutex // guards the two below
-	cause   error      // why it stops
-	changed chan struct{}
+	// goroutines are those of the actors and their helpers.
+	goroutines struct{ actors, others sync.WaitGroup }
+
+	mu      sync.Mutex // guards all below
+	actors  []*actor   // in start order
+	byID    map[string]*actor
+	reason  string        // why it stops, for people
+	cause   error         // what Run returns
+	changed chan struct{} // closed and replaced when a status changes
 }
 
 // New returns a supervisor that has started nothing yet.
@@ -76,12 +87,6 @@ func New(opts Options) *Supervisor {
 		s.actors = append(s.actors, a)
 		s.byID[c.ID] = a
 	}
-	for _, a := range s.actors {
-		for _, edge := range a.plan.After {
-			dep := s.byID[edge.ID]
-			dep.dependents = append(dep.dependents, a)
-		}
-	}
 	return s
 }
 
@@ -92,20 +97,50 @@ func New(opts Options) *Supervisor {
 // was ready. Cancelling ctx stops the components, dependents first, within the
 // longest grace and one second.
 func (s *Supervisor) Run(ctx context.Context) error {
-	var actors, others sync.WaitGroup
 	ended := make(chan struct{})
 	for _, a := range s.actors {
-		actors.Go(a.run)
-		others.Go(a.awaitTurn)
+		s.launch(a)
 	}
-	others.Go(func() { s.watch(ctx, ended) })
-	actors.Wait()
+	s.goroutines.others.Go(func() { s.watch(ctx, ended) })
+	s.goroutines.actors.Wait()
 	close(ended)
-	s.stop(nil)
-	others.Wait()
+	s.stop("everything has ended", nil)
+	s.goroutines.others.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.cause
+}
+
+// launch starts an actor's goroutines.
+func (s *Supervisor) launch(a *actor) {
+	s.goroutines.actors.Go(a.run)
+	s.goroutines.others.Go(a.awaitTurn)
+}
+
+// dependents are the actors whose components wait for the component id.
+func (s *Supervisor) dependents(id string) []*actor {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found []*actor
+	for _, a := range s.actors {
+		if slices.ContainsFunc(a.plan.After, func(e plan.Edge) bool { return e.ID == id }) {
+			found = append(found, a)
+		}
+	}
+	return found
+}
+
+// failed notes that a component has failed for good, unless the run stops
+// already: the first failure is the run's result.
+func (s *Supervisor) failed(err *FailedError) {
+	if s.isStopping() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cause == nil {
+		s.cause = err
+	}
 }
 
 // Kill ends all graces: what is left is killed now.
@@ -119,8 +154,8 @@ func (s *Supervisor) Kill() {
 func (s *Supervisor) watch(ctx context.Context, ended <-chan struct{}) {
 	for {
 		changed := s.change()
-		if s.complete() {
-			s.stop(nil)
+		if reason := s.over(); reason != "" {
+			s.stop(reason, nil)
 		}
 		select {
 		case <-ended:
@@ -132,7 +167,7 @@ func (s *Supervisor) watch(ctx context.Context, ended <-chan struct{}) {
 			if !s.allReady() {
 				cause = ErrInterrupted
 			}
-			s.stop(cause)
+			s.stop("asked to", cause)
 		case <-s.stopping:
 		}
 		break
@@ -155,14 +190,24 @@ func (s *Supervisor) watch(ctx context.Context, ended <-chan struct{}) {
 	}
 }
 
-// stop begins the stop of everything; the first cause counts.
-func (s *Supervisor) stop(cause error) {
+// stop begins the stop of everything; the first call counts. reason is for
+// people, cause is what Run returns.
+func (s *Supervisor) stop(reason string, cause error) {
 	s.once.stop.Do(func() {
 		s.mu.Lock()
-		s.cause = cause
+		s.reason = reason
+		if s.cause == nil {
+			s.cause = cause
+		}
 		s.mu.Unlock()
 		close(s.stopping)
 	})
+}
+
+func (s *Supervisor) stopReason() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reason
 }
 
 func (s *Supervisor) isStopping() bool {
@@ -175,28 +220,41 @@ func (s *Supervisor) isStopping() bool {
 }
 
 func (s *Supervisor) longestGrace() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var longest time.Duration
 	for _, a := range s.actors {
 		longest = max(longest, a.plan.Stop.Grace)
 	}
+	if limit := s.opts.ShutdownTimeout; limit > 0 {
+		return min(longest, limit)
+	}
 	return longest
 }
 
-// complete reports whether the run has done its work: all sinks have
-// completed, or, where there are none, all components.
-func (s *Supervisor) complete() bool {
-	sinks, all := 0, true
-	for _, st := range s.Statuses() {
-		done := st.State == Completed
-		all = all && done
+// over says why the run has nothing more to do, or "": all sinks have
+// completed, or everything has ended and nobody stopped it by hand.
+func (s *Supervisor) over() string {
+	sinks, completed, ended := 0, 0, 0
+	statuses := s.Statuses()
+	for _, st := range statuses {
 		if st.Role == pipeline.Sink {
 			sinks++
-			if !done {
-				return false
+			if st.State == Completed {
+				completed++
 			}
 		}
+		if st.State == Completed || st.State == Failed {
+			ended++
+		}
 	}
-	return sinks > 0 || all
+	switch {
+	case sinks > 0 && completed == sinks:
+		return "all sinks have completed"
+	case ended == len(statuses):
+		return "everything has ended"
+	}
+	return ""
 }
 
 // allReady reports whether every component is ready or has completed.

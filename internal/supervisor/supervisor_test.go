@@ -30,6 +30,10 @@ func component(id string, role pipeline.Role, after ...string) plan.Component {
 	c := plan.Component{
 		ID: id, Role: role, Command: []string{"/bin/true"}, Registration: pipeline.RegistrationNone,
 		Stop: pipeline.Stop{Signal: "TERM", Grace: 10 * time.Second},
+		Restart: pipeline.Restart{
+			Policy: pipeline.RestartOnFailure, Initial: time.Second, Max: 30 * time.Second, Factor: 2,
+			Attempts: 5, Window: 10 * time.Minute, ResetAfter: time.Minute, UnhealthyTimeout: 30 * time.Second,
+		},
 	}
 	for _, dep := range after {
 		c.After = append(c.After, plan.Edge{ID: dep, Condition: pipeline.Ready, Required: true})
@@ -161,9 +165,11 @@ func TestRunEndsWhenAllSinksHaveCompleted(t *testing.T) {
 	})
 }
 
-func TestDeathAfterReadyFailsTheRun(t *testing.T) {
+func TestDeathWithoutRestartFailsTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := start(t, chain(), map[string]script{"processor": func(_ context.Context, att driver.Attempt) (driver.Exit, error) {
+		c := chain()
+		c[1].Restart.Policy = pipeline.RestartNo
+		h := start(t, c, map[string]script{"processor": func(_ context.Context, att driver.Attempt) (driver.Exit, error) {
 			for i := range 30 {
 				fmt.Fprintln(att.Stdout, "line", i)
 			}
@@ -189,7 +195,11 @@ func TestDeathAfterReadyFailsTheRun(t *testing.T) {
 
 func TestDependentsOfAFailureAreNeverStarted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := start(t, chain(), map[string]script{"source": drivertest.ExitWith(1)})
+		c := chain()
+		c[0].Registration = pipeline.RegistrationRequired
+		h := start(t, c, map[string]script{"source": drivertest.ExitWith(1)}, func(o *Options) {
+			o.Hooks.Registered = func(ctx context.Context, _ string) error { <-ctx.Done(); return context.Cause(ctx) }
+		})
 		err := <-h.result
 		if err == nil || !strings.HasPrefix(err.Error(), "source exited with code 1") {
 			t.Errorf("Run: %v", err)
@@ -253,7 +263,7 @@ func TestStopIsBounded(t *testing.T) {
 		if d := time.Since(begin); d < 10*time.Second || d > 11*time.Second {
 			t.Errorf("the stop took %v", d)
 		}
-		if got := h.reason("sink"); got != "killed: it did not end within its grace" {
+		if got := h.reason("sink"); got != "was killed by SIGKILL: it had not ended in its grace" {
 			t.Error(got)
 		}
 	})
@@ -310,7 +320,7 @@ func TestConditions(t *testing.T) {
 	now := time.Now()
 	ready := Status{State: Ready, Attempt: 1, StartedAt: now, ReadyAt: now}
 	degraded := Status{State: Degraded, Attempt: 1, StartedAt: now, ReadyAt: now}
-	starting := Status{State: Starting, Attempt: 1, StartedAt: now}
+	starting := Status{State: Starting, Attempt: 1, PID: 1, StartedAt: now}
 	completed := Status{State: Completed, Attempt: 1, StartedAt: now, ReadyAt: now}
 	early := Status{State: Completed, Attempt: 1, StartedAt: now}
 	failed := Status{State: Failed, Attempt: 1, StartedAt: now}
@@ -326,12 +336,12 @@ func TestConditions(t *testing.T) {
 		{pipeline.Ready, degraded, true, false},
 		{pipeline.Ready, completed, true, false},
 		{pipeline.Ready, early, false, true},
-		{pipeline.Ready, failed, false, true},
+		{pipeline.Ready, failed, false, false}, // a user may start it again
 		{pipeline.Healthy, ready, true, false},
 		{pipeline.Healthy, degraded, false, false},
 		{pipeline.Completed, ready, false, false},
 		{pipeline.Completed, completed, true, false},
-		{pipeline.Completed, failed, false, true},
+		{pipeline.Completed, failed, false, false},
 	} {
 		met, never := satisfied(plan.Edge{Condition: tc.condition}, tc.dep)
 		if met != tc.met || never != tc.never {

@@ -1,0 +1,127 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/withobsrvr/flowctl/internal/plan"
+)
+
+// verb is what a command asks for.
+type verb int
+
+const (
+	toRestart verb = iota // a new attempt, whatever the state
+	toStop                // no attempt until start or restart
+	toStart               // an attempt if there is none
+	toReplace             // another plan for the component, and a new attempt
+	toRemove              // the end of the component
+)
+
+// command is something a user asks of one component.
+type command struct {
+	verb verb
+	// reason is shown with the states it leads to.
+	reason string
+	// plan is the new plan of replace.
+	plan plan.Component
+	// reply receives nil when the command has been taken up, or why not; it has room for one.
+	reply chan error
+}
+
+func newCommand(v verb, reason string) command {
+	return command{verb: v, reason: reason, reply: make(chan error, 1)}
+}
+
+// Restart ends the component's attempt, if there is one, and begins a new one.
+// It returns when that has begun to be done. What a user asks for counts
+// nothing in the restart policy.
+func (s *Supervisor) Restart(ctx context.Context, id string) error {
+	return s.command(ctx, id, newCommand(toRestart, "a restart was asked for"))
+}
+
+// Stop ends the component's attempt; it is not started again before Start or
+// Restart. Dependents keep running.
+func (s *Supervisor) Stop(ctx context.Context, id string) error {
+	return s.command(ctx, id, newCommand(toStop, "a stop was asked for"))
+}
+
+// Start starts a component that has been stopped, has completed or has failed.
+func (s *Supervisor) Start(ctx context.Context, id string) error {
+	return s.command(ctx, id, newCommand(toStart, "a start was asked for"))
+}
+
+// UnknownError says that there is no such component.
+type UnknownError struct{ Component string }
+
+func (e *UnknownError) Error() string { return fmt.Sprintf("there is no component %q", e.Component) }
+
+// command hands cmd to a component and returns its reply.
+func (s *Supervisor) command(ctx context.Context, id string, cmd command) error {
+	s.mu.Lock()
+	a, ok := s.byID[id]
+	s.mu.Unlock()
+	if !ok {
+		return &UnknownError{id}
+	}
+	select {
+	case a.inbox <- cmd:
+		return <-cmd.reply
+	case <-a.done:
+		return fmt.Errorf("%s has ended: the run stops", id)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// idle carries out a command that comes while no attempt lives.
+func (a *actor) idle(cmd command) step {
+	defer func() { cmd.reply <- nil }()
+	switch cmd.verb {
+	case toStop:
+		if state := a.state(); state != Stopped {
+			a.enter(Stopped, cmd.reason)
+		}
+		return park
+	case toRemove:
+		a.enter(Stopped, cmd.reason)
+		return leave
+	case toReplace:
+		a.adopt(cmd.plan)
+		if a.state() == Stopped { // whoever stopped it wants it stopped
+			return park
+		}
+	}
+	return proceed
+}
+
+// obey carries out the command that ended an attempt.
+func (a *actor) obey(e end) step {
+	switch e.command.verb {
+	case toStop:
+		a.enter(Stopped, e.command.reason+"; it "+stopReason(e.exit), ended(e.exit))
+		return park
+	case toRemove:
+		a.enter(Stopped, e.command.reason+"; it "+stopReason(e.exit), ended(e.exit))
+		return leave
+	case toReplace:
+		a.adopt(e.command.plan)
+	}
+	a.enter(Pending, e.command.reason, ended(e.exit))
+	a.past = history{}
+	a.restartDependents()
+	return proceed
+}
+
+// adopt makes c the component's plan.
+func (a *actor) adopt(c plan.Component) {
+	a.supervisor.mu.Lock()
+	defer a.supervisor.mu.Unlock()
+	a.plan = c
+}
+
+func (a *actor) state() State {
+	a.supervisor.mu.Lock()
+	defer a.supervisor.mu.Unlock()
+	return a.status.State
+}
