@@ -1,0 +1,200 @@
+// Package plan is what will be done: the components in start order, each fully
+// resolved, with the reason for its place. It decides and prints; it starts nothing.
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/withobsrvr/flowctl/internal/driver"
+	"github.com/withobsrvr/flowctl/internal/pipeline"
+)
+
+// Plan is the components in start order, each with everything a driver needs.
+type Plan struct {
+	// Pipeline is the pipeline's name, File the file it came from.
+	Pipeline string
+	File     string
+	// Orchestrator is where components run: process.
+	Orchestrator string
+	// Endpoint is the control plane's address as components see it, host:port; "" when not known yet.
+	Endpoint string
+	// OnFailure says what happens to the rest when a component has failed for good.
+	OnFailure  pipeline.OnFailure
+	Components []Component
+}
+
+// Component is one component, resolved.
+type Component struct {
+	ID   string
+	Role pipeline.Role
+	Type string
+	// Level is the length of the longest way to a component that waits for none.
+	Level int
+	// After are the edges it waits for, in the order of the file; Reason says in one
+	// sentence why it stands where it stands.
+	After  []Edge
+	Reason string
+	// Command is the full argument vector; Dir the absolute working directory.
+	Command []string
+	Dir     string
+	// Env is the complete environment, sorted by name, inherited variables included.
+	Env []EnvVar
+	// Ports with host ports resolved, HealthPort the port its health endpoint is told to
+	// use. A port is 0 only in a plan made without Options.AllocatePort.
+	Ports        []pipeline.Port
+	HealthPort   int
+	Registration pipeline.Registration
+	// Probe is nil when there is none; its ports are filled in.
+	Probe   *pipeline.Probe
+	Restart pipeline.Restart
+	// Progress is nil when nobody watches whether it gets on.
+	Progress *pipeline.Progress
+	Stop     pipeline.Stop
+	// Notes say what the plan changed or ignored, one sentence each.
+	Notes []string
+}
+
+// Edge is one thing a component waits for.
+type Edge struct {
+	ID        string
+	Condition pipeline.Condition
+	Required  bool
+	// Restart is true when this component is restarted with the other one.
+	Restart bool
+	// Why is "depends_on", "inputs" or a rule such as "processors wait for all sources".
+	Why string
+}
+
+// EnvVar is one variable of a component and where its value came from:
+// "env", "config", "env_file x", "flowctl" (injected) or "inherited".
+type EnvVar struct {
+	Name, Value, Origin string
+	// Secret values are masked wherever the plan is shown.
+	Secret bool
+}
+
+// Options are what a plan is made with besides the pipeline.
+type Options struct {
+	// Orchestrator is where components are to run; "" takes the pipeline's own
+	// driver, and process if it has none.
+	Orchestrator string
+	// Endpoint is the control plane's address as components see it, host:port; ""
+	// when it is not known yet, shown as <control plane>.
+	Endpoint string
+	// HeartbeatInterval is how often components are asked to beat (default 10s).
+	HeartbeatInterval time.Duration
+	// Environ is the environment components inherit, as KEY=value.
+	Environ []string
+	// RunID, if not empty, is handed to components as FLOWCTL_RUN_ID.
+	RunID string
+	// AllocatePort finds a free TCP port of this host for each port the file leaves
+	// open. Without it those stay 0 and are shown as <free>, so that the same file
+	// gives the same plan.
+	AllocatePort func() (int, error)
+	// Previous is the plan this one is to replace: ports it has allocated stay.
+	Previous *Plan
+}
+
+// New plans a pipeline. The error is pipeline.Problems when the file asks for
+// what cannot be done.
+func New(p *pipeline.Pipeline, opts Options) (*Plan, error) {
+	opts.HeartbeatInterval = cmp.Or(opts.HeartbeatInterval, 10*time.Second)
+	orchestrator, err := orchestrator(p, opts.Orchestrator)
+	if err != nil {
+		return nil, err
+	}
+	ports, err := resolvePorts(p, opts.AllocatePort, opts.Previous)
+	if err != nil {
+		return nil, err
+	}
+	r := resolver{pipeline: p, opts: opts, ports: ports}
+	plan := &Plan{Pipeline: p.Name, File: p.File, Orchestrator: orchestrator, Endpoint: opts.Endpoint, OnFailure: p.OnFailure}
+	for i := range p.Components {
+		plan.Components = append(plan.Components, r.component(&p.Components[i]))
+	}
+	if len(r.problems) > 0 {
+		return nil, r.problems
+	}
+	plan.order()
+	return plan, nil
+}
+
+// orchestrator is where the pipeline is to run; only process can be had yet.
+func orchestrator(p *pipeline.Pipeline, asked string) (string, error) {
+	name := cmp.Or(asked, p.Driver, "process")
+	if name == "process" || name == "local" {
+		return "process", nil
+	}
+	if asked != "" {
+		return "", fmt.Errorf("there is no orchestrator %q: it is process; container and kubernetes come with a later version", asked)
+	}
+	problem := p.At("spec.driver")
+	problem.Text = fmt.Sprintf("the orchestrator %s comes with a later version of flowctl", name)
+	problem.Fix = "use --orchestrator process to run it with local processes"
+	return "", pipeline.Problems{problem}
+}
+
+// order puts the components in start order: by level, and within one level in the order of the file.
+// The pipeline has no cycle: Load has seen to that.
+func (p *Plan) order() {
+	byID := map[string]*Component{}
+	for i := range p.Components {
+		byID[p.Components[i].ID] = &p.Components[i]
+	}
+	known := map[string]bool{}
+	var level func(c *Component) int
+	level = func(c *Component) int {
+		if !known[c.ID] {
+			known[c.ID] = true
+			for _, e := range c.After {
+				c.Level = max(c.Level, level(byID[e.ID])+1)
+			}
+		}
+		return c.Level
+	}
+	for i := range p.Components {
+		level(&p.Components[i])
+	}
+	slices.SortStableFunc(p.Components, func(a, b Component) int { return cmp.Compare(a.Level, b.Level) })
+}
+
+// Component finds a component by its id.
+func (p *Plan) Component(id string) (*Component, bool) {
+	for i := range p.Components {
+		if p.Components[i].ID == id {
+			return &p.Components[i], true
+		}
+	}
+	return nil, false
+}
+
+// Spec is the component as a driver takes it.
+func (c *Component) Spec() driver.Spec {
+	env := make([]string, len(c.Env))
+	for i, v := range c.Env {
+		env[i] = v.Name + "=" + v.Value
+	}
+	signal, _ := driver.ParseSignal(c.Stop.Signal) // Load accepts only signals that a driver knows
+	return driver.Spec{
+		Component: c.ID, Args: slices.Clone(c.Command), Env: env, Dir: c.Dir,
+		StopSignal: signal, StopGrace: c.Stop.Grace,
+	}
+}
+
+// Endpoint is the address components on this host reach the control plane under
+// when it listens on address and port: an address that means all of the host's
+// becomes loopback. Port 0 is not known yet: the endpoint is "".
+func Endpoint(address string, port int) string {
+	if port == 0 {
+		return ""
+	}
+	if ip := net.ParseIP(address); address == "" || ip != nil && ip.IsUnspecified() {
+		address = "127.0.0.1"
+	}
+	return net.JoinHostPort(address, strconv.Itoa(port))
+}
