@@ -15,6 +15,7 @@ import (
 // state. The goroutine lives until the run stops or the component is removed.
 type actor struct {
 	supervisor *Supervisor
+	id         string // the component's
 	inbox      chan command
 	// turn is closed when it is this component's turn to stop, done when its goroutine has ended.
 	turn, done chan struct{}
@@ -24,14 +25,15 @@ type actor struct {
 	attempts  int
 	everReady bool // it has been ready in this run
 
-	// These are guarded by supervisor.mu; only the actor's goroutine writes them.
-	plan   plan.Component
-	status Status
+	// These are guarded by supervisor.mu; only the actor's goroutine writes plan and status.
+	plan     plan.Component
+	status   Status
+	launched bool
 }
 
 func newActor(s *Supervisor, c plan.Component) *actor {
 	return &actor{
-		supervisor: s, plan: c, inbox: make(chan command),
+		supervisor: s, id: c.ID, plan: c, inbox: make(chan command),
 		turn: make(chan struct{}), done: make(chan struct{}),
 		status: Status{Component: c.ID, Role: c.Role, State: Pending, Since: time.Now()},
 	}
@@ -70,7 +72,7 @@ func (a *actor) park() step {
 		case <-a.supervisor.stopping:
 			return leave
 		case cmd := <-a.inbox:
-			if next := a.idle(cmd); next != park {
+			if next := a.idle(cmd, park); next != park {
 				a.past = history{} // what a user asks for starts anew
 				return next
 			}
@@ -141,19 +143,23 @@ func (a *actor) pause(delay time.Duration) step {
 			a.enter(Stopped, "while it waited for its restart")
 			return leave
 		case cmd := <-a.inbox:
-			return a.idle(cmd)
+			if cmd.verb == toFollow { // it will be started anyway
+				cmd.reply <- nil
+				continue
+			}
+			return a.idle(cmd, proceed)
 		}
 	}
 }
 
 // restartDependents restarts those that want to be restarted with this component.
 func (a *actor) restartDependents() {
-	for _, d := range a.supervisor.dependents(a.plan.ID) {
-		wants := slices.ContainsFunc(d.component().After, func(e plan.Edge) bool { return e.ID == a.plan.ID && e.Restart })
+	for _, d := range a.supervisor.dependents(a.id) {
+		wants := slices.ContainsFunc(d.component().After, func(e plan.Edge) bool { return e.ID == a.id && e.Restart })
 		if !wants {
 			continue
 		}
-		cmd := newCommand(toRestart, a.plan.ID+" is restarted")
+		cmd := newCommand(toFollow, a.id+" is restarted")
 		select {
 		case d.inbox <- cmd:
 		case <-d.done:
@@ -176,7 +182,7 @@ func (a *actor) awaitTurn() {
 	case <-a.done:
 		return
 	}
-	for _, d := range a.supervisor.dependents(a.plan.ID) {
+	for _, d := range a.supervisor.dependents(a.id) {
 		select {
 		case <-d.done:
 		case <-a.supervisor.hurry:
@@ -211,7 +217,7 @@ func (a *actor) awaitDependencies() step {
 		case <-changed:
 		case <-s.stopping:
 		case cmd := <-a.inbox:
-			if next := a.idle(cmd); next != proceed {
+			if next := a.idle(cmd, proceed); next != proceed {
 				return next
 			}
 		}
@@ -260,14 +266,14 @@ func satisfied(edge plan.Edge, dep Status) (met, never bool) {
 
 // fail gives the component up, and the run with it unless the pipeline says otherwise.
 func (a *actor) fail(reason string, edits ...func(*Status)) {
-	failed := &FailedError{Component: a.plan.ID, Reason: reason}
-	for _, e := range a.supervisor.opts.Journal.Tail(a.plan.ID, tailLines) {
+	failed := &FailedError{Component: a.id, Reason: reason}
+	for _, e := range a.supervisor.opts.Journal.Tail(a.id, tailLines) {
 		failed.Tail = append(failed.Tail, e.Text)
 	}
 	a.supervisor.failed(failed) // first: the new state may end the run
 	a.enter(Failed, reason, edits...)
-	if a.supervisor.opts.Plan.OnFailure != pipeline.OnFailureKeep {
-		a.supervisor.stop(a.plan.ID+" failed", failed)
+	if a.supervisor.onFailure() != pipeline.OnFailureKeep {
+		a.supervisor.stop(a.id+" failed", failed)
 	}
 }
 

@@ -95,7 +95,7 @@ func (a *actor) attempt() end {
 
 // drive hands the attempt to the driver.
 func (at *attempt) drive(ctx context.Context) {
-	stdout, stderr := at.supervisor.opts.Hooks.Output(at.plan.ID)
+	stdout, stderr := at.supervisor.opts.Hooks.Output(at.id)
 	spec := at.plan.Spec()
 	spec.Env = append(spec.Env, "FLOWCTL_ATTEMPT="+strconv.Itoa(at.number))
 	exit, err := at.supervisor.opts.Driver.Run(ctx, spec, driver.Attempt{
@@ -152,8 +152,15 @@ func (at *attempt) observe() (e end) {
 // take takes up a command while the attempt lives.
 func (at *attempt) take(e *end, cmd command) {
 	if cmd.verb == toStart && e.command == nil {
-		cmd.reply <- fmt.Errorf("%s is running already", at.plan.ID)
+		cmd.reply <- fmt.Errorf("%s is running already", at.id)
 		return
+	}
+	if !cmd.supersedes(e.command) {
+		cmd.reply <- nil
+		return
+	}
+	if before := e.command; before != nil && cmd.verb == toReplace {
+		cmd.stay = before.verb == toStop || before.stay
 	}
 	e.command = &cmd
 	at.stop(cmd.reason)
@@ -208,7 +215,7 @@ func (at *attempt) awaitReady() error {
 	case at.probed <- struct{}{}:
 	case <-ctx.Done():
 	}
-	if err := registered(ctx, at.plan.ID); err != nil {
+	if err := registered(ctx, at.id); err != nil {
 		return fmt.Errorf("did not register within %s (a program without an SDK needs `registration: none`)", briefly(timeout))
 	}
 	return nil
@@ -224,7 +231,7 @@ func (at *attempt) becomeReady() {
 	}
 	hooks := at.supervisor.opts.Hooks
 	if hooks.Alive != nil && at.plan.Registration != pipeline.RegistrationNone {
-		at.watchers.Go(func() { hooks.Alive(at.watch, at.plan.ID, at.reportTo(at.beats)) })
+		at.watchers.Go(func() { hooks.Alive(at.watch, at.id, at.reportTo(at.beats)) })
 	}
 	if hooks.Progress != nil && at.plan.Progress != nil {
 		at.watchers.Go(func() { hooks.Progress(at.watch, at.plan, at.reportTo(at.stalls)) })

@@ -12,6 +12,7 @@ type verb int
 
 const (
 	toRestart verb = iota // a new attempt, whatever the state
+	toFollow              // a new attempt, if one lives: what it depends on is restarted
 	toStop                // no attempt until start or restart
 	toStart               // an attempt if there is none
 	toReplace             // another plan for the component, and a new attempt
@@ -23,8 +24,10 @@ type command struct {
 	verb verb
 	// reason is shown with the states it leads to.
 	reason string
-	// plan is the new plan of replace.
+	// plan is the new plan of toReplace; stay is set when a user has just asked for
+	// a stop: then it is not started.
 	plan plan.Component
+	stay bool
 	// reply receives nil when the command has been taken up, or why not; it has room for one.
 	reply chan error
 }
@@ -58,10 +61,8 @@ func (e *UnknownError) Error() string { return fmt.Sprintf("there is no componen
 
 // command hands cmd to a component and returns its reply.
 func (s *Supervisor) command(ctx context.Context, id string, cmd command) error {
-	s.mu.Lock()
-	a, ok := s.byID[id]
-	s.mu.Unlock()
-	if !ok {
+	a := s.actor(id)
+	if a == nil {
 		return &UnknownError{id}
 	}
 	select {
@@ -74,10 +75,13 @@ func (s *Supervisor) command(ctx context.Context, id string, cmd command) error 
 	}
 }
 
-// idle carries out a command that comes while no attempt lives.
-func (a *actor) idle(cmd command) step {
+// idle carries out a command that comes while no attempt lives, and returns
+// what to do next: as is what the actor would have done without it.
+func (a *actor) idle(cmd command, as step) step {
 	defer func() { cmd.reply <- nil }()
 	switch cmd.verb {
+	case toFollow:
+		return as
 	case toStop:
 		if state := a.state(); state != Stopped {
 			a.enter(Stopped, cmd.reason)
@@ -95,19 +99,27 @@ func (a *actor) idle(cmd command) step {
 	return proceed
 }
 
+// supersedes reports whether cmd takes the place of an earlier command that has
+// not been carried out yet: a removal is final, and what follows from a restart
+// of another component does not count against what a user wants of this one.
+func (cmd command) supersedes(earlier *command) bool {
+	return earlier == nil || earlier.verb != toRemove && cmd.verb != toFollow
+}
+
 // obey carries out the command that ended an attempt.
 func (a *actor) obey(e end) step {
-	switch e.command.verb {
-	case toStop:
-		a.enter(Stopped, e.command.reason+"; it "+stopReason(e.exit), ended(e.exit))
-		return park
-	case toRemove:
-		a.enter(Stopped, e.command.reason+"; it "+stopReason(e.exit), ended(e.exit))
-		return leave
-	case toReplace:
-		a.adopt(e.command.plan)
+	cmd := e.command
+	if cmd.verb == toReplace {
+		a.adopt(cmd.plan)
 	}
-	a.enter(Pending, e.command.reason, ended(e.exit))
+	if cmd.verb == toStop || cmd.verb == toRemove || cmd.stay {
+		a.enter(Stopped, cmd.reason+"; it "+stopReason(e.exit), ended(e.exit))
+		if cmd.verb == toRemove {
+			return leave
+		}
+		return park
+	}
+	a.enter(Pending, cmd.reason, ended(e.exit))
 	a.past = history{}
 	a.restartDependents()
 	return proceed

@@ -66,8 +66,7 @@ func (a *actor) enter(state State, reason string, edits ...func(*Status)) {
 		edit(&a.status)
 	}
 	after := a.status
-	close(s.changed)
-	s.changed = make(chan struct{})
+	s.broadcast()
 	s.mu.Unlock()
 
 	data := map[string]string{"state": string(state), "from": string(before.State)}
@@ -81,6 +80,6 @@ func (a *actor) enter(state State, reason string, edits ...func(*Status)) {
 		maps.Copy(data, map[string]string{"exit_code": strconv.Itoa(after.Exit.Code)})
 	}
 	s.opts.Journal.Append(journal.Entry{
-		Time: now, Component: a.plan.ID, Kind: journal.State, Text: reason, Data: data,
+		Time: now, Component: a.id, Kind: journal.State, Text: reason, Data: data,
 	})
 }

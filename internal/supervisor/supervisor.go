@@ -69,7 +69,8 @@ type Supervisor struct {
 	goroutines struct{ actors, others sync.WaitGroup }
 
 	mu      sync.Mutex // guards all below
-	actors  []*actor   // in start order
+	plan    *plan.Plan
+	actors  []*actor // in start order
 	byID    map[string]*actor
 	reason  string        // why it stops, for people
 	cause   error         // what Run returns
@@ -79,7 +80,7 @@ type Supervisor struct {
 // New returns a supervisor that has started nothing yet.
 func New(opts Options) *Supervisor {
 	s := &Supervisor{
-		opts: opts, byID: make(map[string]*actor), changed: make(chan struct{}),
+		opts: opts, plan: opts.Plan, byID: make(map[string]*actor), changed: make(chan struct{}),
 		stopping: make(chan struct{}), hurry: make(chan struct{}), kill: make(chan struct{}),
 	}
 	for _, c := range opts.Plan.Components {
@@ -98,7 +99,10 @@ func New(opts Options) *Supervisor {
 // longest grace and one second.
 func (s *Supervisor) Run(ctx context.Context) error {
 	ended := make(chan struct{})
-	for _, a := range s.actors {
+	s.mu.Lock()
+	first := s.actors
+	s.mu.Unlock()
+	for _, a := range first {
 		s.launch(a)
 	}
 	s.goroutines.others.Go(func() { s.watch(ctx, ended) })
@@ -111,8 +115,15 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	return s.cause
 }
 
-// launch starts an actor's goroutines.
+// launch starts an actor's goroutines, once.
 func (s *Supervisor) launch(a *actor) {
+	s.mu.Lock()
+	before := a.launched
+	a.launched = true
+	s.mu.Unlock()
+	if before {
+		return
+	}
 	s.goroutines.actors.Go(a.run)
 	s.goroutines.others.Go(a.awaitTurn)
 }
@@ -276,6 +287,12 @@ func (s *Supervisor) Statuses() []Status {
 		all[i] = a.status
 	}
 	return all
+}
+
+// broadcast wakes those who wait for a change; the caller holds mu.
+func (s *Supervisor) broadcast() {
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
 // change returns a channel that is closed when a component's status changes.
