@@ -1,0 +1,50 @@
+package registry
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+func crowd(b *testing.B, size int) (*Registry, []string) {
+	b.Helper()
+	r := New(Options{})
+	names := make([]string, size)
+	for i := range names {
+		names[i] = fmt.Sprint("service-", i)
+		if _, err := r.Register(Registration{ServiceID: names[i], Role: Source}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return r, names
+}
+
+func BenchmarkHeartbeat(b *testing.B) {
+	r, names := crowd(b, 100_000)
+	metrics := map[string]float64{"n": 1}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for i := 0; pb.Next(); i++ {
+			r.Heartbeat(names[i%len(names)], Beat{Metrics: metrics})
+		}
+	})
+}
+
+func BenchmarkSweep(b *testing.B) {
+	r, _ := crowd(b, 100_000)
+	for b.Loop() {
+		now := time.Now()
+		r.sweep(now.Add(-r.opts.JanitorInterval), now)
+	}
+}
+
+// TestHeartbeatAllocatesNothing guards the path every service takes all the time.
+func TestHeartbeatAllocatesNothing(t *testing.T) {
+	r := New(Options{})
+	register(t, r, Registration{ServiceID: "a"})
+	metrics := map[string]float64{"n": 1}
+	allocs := testing.AllocsPerRun(100, func() { r.Heartbeat("a", Beat{Metrics: metrics}) })
+	if allocs != 0 {
+		t.Errorf("%v allocations a heartbeat", allocs)
+	}
+}
