@@ -1,0 +1,71 @@
+# `make` lists what can be made.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X github.com/withobsrvr/flowctl/internal/cli.version=$(VERSION)
+# Modules of their own, with tests of their own.
+COMPONENTS := components/stellar-live-source-datalake components/ttp-processor components/ledger-lake
+DEMO := .demo
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/flowctl
+	@go build -trimpath -ldflags '$(LDFLAGS)' -o bin/flowctl ./cmd/flowctl
+
+.PHONY: components
+components: ## Build the components of the token-transfer pipeline and the Node SDK
+	@scripts/build-components.sh
+
+.PHONY: demo
+demo: build components ## Run the real token-transfer pipeline on a real ledger
+	@components/ledger-lake/bin/ledger-lake --dir $(DEMO)/lake
+	@bin/flowctl run examples/ttp-pipeline.yaml --control-plane-port 0 --log-dir $(DEMO)/logs
+	@echo
+	@echo "That was the pipeline of examples/ttp-pipeline.yaml on ledger 53312000 of the public network."
+	@echo "  what it printed:      $(DEMO)/logs/"
+	@echo "  what flowctl planned: bin/flowctl plan examples/ttp-pipeline.yaml"
+	@echo "  one that never ends:  bin/flowctl run examples/ttp-live.yaml"
+	@echo "  the first five minutes and more: README.md"
+
+.PHONY: test
+test: build components check test-go test-components test-node ## Run all tests
+
+.PHONY: test-go
+test-go: ## Run flowctl's own tests, end-to-end tests included
+	go test -race -shuffle=on ./...
+
+.PHONY: test-components
+test-components: ## Run the tests of the Go components
+	@for m in $(COMPONENTS); do echo "== $$m"; (cd $$m && go vet ./... && go test -race -shuffle=on ./...) || exit 1; done
+
+.PHONY: test-node
+test-node: ## Run the tests of the Node SDK and the Node consumer
+	cd sdk/node && npm test
+	cd components/consumer_app/node && npm test
+
+.PHONY: check
+check: .tools/staticcheck build ## Check format, lint, generated code, documents, examples and builds for other systems
+	@scripts/check.sh
+
+.PHONY: bench
+bench: build ## Measure flowctl against floors taken in the same run
+	go run ./e2e/bench
+
+.PHONY: generate
+generate: .tools/buf ## Generate code, the JSON Schema and the reference from their sources
+	PATH="$(CURDIR)/.tools:$$PATH" buf generate
+	cd components/ttpapi && PATH="$(CURDIR)/.tools:$$PATH" ./generate.sh
+	go test ./internal/pipeline -run 'Reference|Schema' -update
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	rm -rf bin .tools $(DEMO) components/*/bin sdk/node/dist sdk/node/node_modules components/consumer_app/node/dist components/consumer_app/node/node_modules
+
+# The generators and the linter have a module of their own: flowctl's stays small.
+.tools/%: tools/go.mod tools/go.sum
+	@echo "building the tools (a few minutes the first time)"
+	@mkdir -p .tools && cd tools && go build -o ../.tools/ tool && touch ../.tools/*
