@@ -5,7 +5,9 @@ SHELL := /bin/bash
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/withobsrvr/flowctl/internal/cli.version=$(VERSION)
 # Modules of their own, with tests of their own.
-COMPONENTS := components/stellar-live-source-datalake components/ttp-processor components/ledger-lake
+COMPONENTS := components/ttpapi components/stellar-live-source-datalake components/ttp-processor components/ledger-lake
+# The S3 and GCS servers it starts are large: compiled without the race detector.
+STORAGETEST := components/stellar-live-source-datalake/storagetest
 DEMO := .demo
 
 .PHONY: help
@@ -41,6 +43,7 @@ test-go: ## Run flowctl's own tests, end-to-end tests included
 .PHONY: test-components
 test-components: ## Run the tests of the Go components
 	@for m in $(COMPONENTS); do echo "== $$m"; (cd $$m && go vet ./... && go test -race -shuffle=on ./...) || exit 1; done
+	@echo "== $(STORAGETEST)"; cd $(STORAGETEST) && go vet ./... && go test -shuffle=on ./...
 
 .PHONY: test-node
 test-node: ## Run the tests of the Node SDK and the Node consumer

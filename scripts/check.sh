@@ -35,7 +35,9 @@ for os in linux darwin; do
 done
 
 step "module graph"
-go mod tidy -diff >/dev/null || fail "go.mod is not tidy: run go mod tidy"
+for mod in $(git ls-files --cached --others --exclude-standard 'go.mod' '*/go.mod'); do
+  (cd "$(dirname "$mod")" && go mod tidy -diff >/dev/null) || fail "$mod is not tidy: run go mod tidy in its folder"
+done
 
 step "examples"
 bin/flowctl validate examples/*.yaml
