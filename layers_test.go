@@ -19,7 +19,7 @@ const module = "github.com/withobsrvr/flowctl/"
 var layers = map[string][]string{
 	"cmd/flowctl": {"internal/cli"},
 
-	"internal/cli":    {"internal/engine", "internal/supervisor", "internal/controlplane", "internal/registry", "internal/journal", "internal/plan", "internal/pipeline", "internal/driver", "internal/guardian"},
+	"internal/cli":    {"internal/engine", "internal/supervisor", "internal/controlplane", "internal/registry", "internal/journal", "internal/plan", "internal/pipeline", "internal/driver", "internal/probe", "internal/guardian"},
 	"internal/engine": {"internal/controlplane", "internal/supervisor", "internal/registry", "internal/plan", "internal/pipeline", "internal/driver", "internal/driver/*", "internal/probe", "internal/journal", "internal/guardian", "internal/procid"},
 
 	"internal/controlplane": {"api/*", "internal/supervisor", "internal/registry", "internal/plan", "internal/pipeline", "internal/driver", "internal/journal"},

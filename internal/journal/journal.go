@@ -62,9 +62,10 @@ type Journal struct {
 	output  ring
 	events  ring
 	closed  bool
-	waiting bool          // somebody waits for changed
-	changed chan struct{} // closed and replaced when an entry is appended
-	patient []*reader     // readers for whom writers may wait
+	waiting bool             // somebody waits for changed
+	changed chan struct{}    // closed and replaced when an entry is appended
+	patient []*reader        // readers for whom writers may wait
+	dropped map[string]int64 // component → bytes of its output that are no longer kept
 }
 
 // New returns an empty journal.
@@ -75,7 +76,7 @@ func New(opts Options) *Journal {
 	if opts.Events == 0 {
 		opts.Events = 10_000
 	}
-	return &Journal{limits: opts, next: 1, changed: make(chan struct{})}
+	return &Journal{limits: opts, next: 1, changed: make(chan struct{}), dropped: make(map[string]int64)}
 }
 
 // Append records one entry that is not output, numbering and dating it, and
@@ -90,7 +91,7 @@ func (j *Journal) Append(e Entry) uint64 {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
-	j.events.push(Block{First: e.Seq, Count: 1, Time: e.Time, Component: e.Component, Kind: e.Kind, entry: &e})
+	j.events.push(e.Block())
 	if j.events.len() > j.limits.Events {
 		j.events.pop()
 	}
@@ -108,7 +109,7 @@ func (j *Journal) appendOutput(b Block) {
 	}
 	for j.output.bytes+len(b.Data) > j.limits.OutputBytes && j.output.len() > 0 {
 		if !j.waitForReaders() {
-			j.output.pop()
+			j.drop()
 		}
 		if j.closed {
 			return
