@@ -44,7 +44,8 @@ type Attempt struct {
 	// Stdout and Stderr receive the output, in order, never concurrently
 	// with themselves; both are done when Run returns.
 	Stdout, Stderr io.Writer
-	// Started is called once, when the attempt lives; it may be nil.
+	// Started is called once, when the attempt lives, before any of its output is
+	// written; it may be nil.
 	Started func(Ref)
 	// Kill, when closed, ends the grace of a stop that is under way.
 	Kill <-chan struct{}

@@ -45,6 +45,7 @@ func Run(t *testing.T, h Host) {
 		"grandchild stopped":   grandchildStopped,
 		"orphan stopped":       orphanStopped,
 		"pipe held by runaway": runaway,
+		"deaf runaway stopped": deafRunaway,
 		"stopped process":      frozen,
 	} {
 		t.Run(name, func(t *testing.T) { t.Parallel(); test(t, h) })
@@ -241,17 +242,24 @@ func orphanStopped(t *testing.T, h Host) {
 	h.gone(t, r)
 }
 
-// A process that has left the group holds the pipe open: Run returns all the
-// same, with all that was printed before.
+// A process that has left the group holds the pipe open: it is stopped all the
+// same, and Run returns with all that was printed before.
 func runaway(t *testing.T, h Host) {
 	r := h.start(t, "runaway sleep")
 	r.wait(t, soon)
 	if !strings.HasSuffix(r.stdout.String(), "last words\n") {
 		t.Errorf("got %q", r.stdout.String())
 	}
-	if pid := r.child(t); h.Alive(pid) {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+	h.gone(t, r)
+}
+
+// One that ignores the stop signal has its grace and no more.
+func deafRunaway(t *testing.T, h Host) {
+	r := h.start(t, "runaway deaf", func(s *driver.Spec) { s.StopGrace = 200 * time.Millisecond })
+	if exit := r.wait(t, soon); exit.Code != 0 || exit.Signal != 0 {
+		t.Errorf("got %+v, want the leader's exit", exit)
 	}
+	h.gone(t, r)
 }
 
 // A stopped process (SIGSTOP) can be stopped like any other.

@@ -16,7 +16,7 @@ func (g group) signal(sig syscall.Signal) { _ = syscall.Kill(-int(g), sig) }
 func (g group) alive() bool { return !errors.Is(syscall.Kill(-int(g), 0), syscall.ESRCH) }
 
 // wait returns when the group is empty. Its members that have lost their
-// parents are our children (see adoptOrphans), so the kernel tells. Members
+// parents are our children (see NewOrphans), so the kernel tells. Members
 // that still have a parent elsewhere, and all members on systems that know no
 // adoption, have to be asked for.
 func (g group) wait() {

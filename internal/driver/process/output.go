@@ -15,7 +15,7 @@ type output struct {
 	copies         sync.WaitGroup
 }
 
-// newOutput makes the pipes. started or finish must be called.
+// newOutput makes the pipes. handedOver and finish must be called.
 func newOutput(att driver.Attempt) (*output, error) {
 	o := &output{}
 	for _, s := range []struct {
@@ -36,12 +36,16 @@ func newOutput(att driver.Attempt) (*output, error) {
 	return o, nil
 }
 
-// started closes the child's ends, which the child has now, and begins to copy.
-func (o *output) started() {
-	for _, s := range []*stream{o.stdout, o.stderr} {
-		s.write.Close()
-		o.copies.Go(s.copy)
-	}
+// handedOver closes the child's ends, which the child has now.
+func (o *output) handedOver() {
+	o.stdout.write.Close()
+	o.stderr.write.Close()
+}
+
+// copy begins to copy.
+func (o *output) copy() {
+	o.copies.Go(o.stdout.copy)
+	o.copies.Go(o.stderr.copy)
 }
 
 // finish returns when everything that was in the pipes has been written. A

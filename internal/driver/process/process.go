@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/withobsrvr/flowctl/internal/driver"
+	"github.com/withobsrvr/flowctl/internal/procid"
 )
 
 // settle is how long the kernel may take to remove a killed group before Run
@@ -23,14 +24,26 @@ import (
 const settle = 5 * time.Second
 
 // Driver runs Specs as local processes.
-type Driver struct{}
+type Driver struct {
+	// Orphans are where an attempt's processes are found that have left its
+	// group; required.
+	Orphans *Orphans
+	// Guard is told which groups live; nil means that nobody is told.
+	Guard Guard
+}
+
+// Guard looks after the living process groups in case that this process cannot.
+type Guard interface {
+	// Add tells of a group by its leader, Remove that the group pid is empty.
+	Add(leader procid.Process)
+	Remove(pid int)
+}
 
 // Run implements driver.Driver.
 func (d Driver) Run(ctx context.Context, spec driver.Spec, att driver.Attempt) (driver.Exit, error) {
 	if err := context.Cause(ctx); err != nil {
 		return driver.Exit{}, fmt.Errorf("start %s: %w", spec.Component, err)
 	}
-	adoptOrphans()
 	out, err := newOutput(att)
 	if err != nil {
 		return driver.Exit{}, fmt.Errorf("start %s: %w", spec.Component, err)
@@ -41,17 +54,39 @@ func (d Driver) Run(ctx context.Context, spec driver.Spec, att driver.Attempt) (
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
 	}
 	err = cmd.Start()
-	out.started()
+	out.handedOver()
 	if err != nil {
 		out.finish()
 		return driver.Exit{}, fmt.Errorf("start %s: %w", spec.Component, startError(err))
 	}
-	if att.Started != nil {
-		att.Started(driver.Ref{PID: cmd.Process.Pid})
+	pid := cmd.Process.Pid
+	d.Orphans.lead(pid)
+	d.guard(pid)
+	if att.Started != nil { // before any of its output
+		att.Started(driver.Ref{PID: pid})
 	}
-	exit, err := supervise(ctx, cmd, spec, att)
+	out.copy()
+	a := attempt{Driver: d, cmd: cmd, spec: spec, Attempt: att, group: group(pid)}
+	err = a.supervise(ctx)
+	if err == nil {
+		err = a.stopOrphans(markOf(spec, out))
+	}
+	if d.Guard != nil {
+		d.Guard.Remove(pid)
+	}
 	out.finish()
-	return exit, err
+	return a.exit, err
+}
+
+// guard tells the guard of a group that has just started.
+func (d Driver) guard(pid int) {
+	if d.Guard == nil {
+		return
+	}
+	// Nobody has waited for it yet: it can be read even if it has ended.
+	if leader, err := procid.Read(pid); err == nil {
+		d.Guard.Add(leader)
+	}
 }
 
 // startError leaves out the name of the system call: "fork/exec /x: permission denied".
@@ -63,31 +98,46 @@ func startError(err error) error {
 	return err
 }
 
-// supervise waits for the end of cmd's whole group and stops it when ctx is done.
-func supervise(ctx context.Context, cmd *exec.Cmd, spec driver.Spec, att driver.Attempt) (driver.Exit, error) {
-	g := group(cmd.Process.Pid)
+// attempt is one attempt under way.
+type attempt struct {
+	Driver
+	driver.Attempt
+	cmd   *exec.Cmd
+	spec  driver.Spec
+	group group
+	exit  driver.Exit
+	// deadline is when the grace is over; zero when nothing was asked to end.
+	deadline time.Time
+}
+
+// stopSignal asks the component to end.
+func (a *attempt) stopSignal() syscall.Signal { return cmp.Or(a.spec.StopSignal, syscall.SIGTERM) }
+
+// supervise waits for the end of the whole group and stops it when ctx is done.
+func (a *attempt) supervise(ctx context.Context) error {
 	leader, empty := make(chan driver.Exit, 1), make(chan struct{})
 	var waiters sync.WaitGroup
 	waiters.Go(func() {
 		// Wait fails only for a process that is not ours.
-		_ = cmd.Wait()
-		leader <- exitOf(cmd.ProcessState)
-		g.wait()
+		_ = a.cmd.Wait()
+		a.Orphans.forget(a.cmd.Process.Pid)
+		leader <- exitOf(a.cmd.ProcessState)
+		a.group.wait()
 		close(empty)
 	})
 
-	var exit driver.Exit
 	exited, stop := false, ctx.Done()
 	var grace <-chan time.Time
 	kill := (<-chan struct{})(nil)
 	begin := func() { // asks the group to end and starts the grace
-		g.signal(cmp.Or(spec.StopSignal, syscall.SIGTERM))
-		g.signal(syscall.SIGCONT) // a stopped process gets no signal before this one
-		grace, stop, kill = time.After(spec.StopGrace), nil, att.Kill
+		a.group.signal(a.stopSignal())
+		a.group.signal(syscall.SIGCONT) // a stopped process gets no signal before this one
+		a.deadline = time.Now().Add(a.spec.StopGrace)
+		grace, stop, kill = time.After(a.spec.StopGrace), nil, a.Kill
 	}
 	force := func() {
-		exit.Forced = true
-		g.signal(syscall.SIGKILL)
+		a.exit.Forced = true
+		a.group.signal(syscall.SIGKILL)
 		grace, kill = time.After(settle), nil
 	}
 	for {
@@ -97,24 +147,38 @@ func supervise(ctx context.Context, cmd *exec.Cmd, spec driver.Spec, att driver.
 		case <-kill:
 			force()
 		case e := <-leader:
-			exit = driver.Exit{Code: e.Code, Signal: e.Signal, Forced: exit.Forced}
-			exited = true
-			if grace == nil && g.alive() { // it left children behind
+			a.exit.Code, a.exit.Signal, exited = e.Code, e.Signal, true
+			if grace == nil && a.group.alive() { // it left children behind
 				begin()
 			}
 		case <-empty:
 			waiters.Wait()
 			if !exited {
-				exit = <-leader
+				e := <-leader
+				a.exit.Code, a.exit.Signal = e.Code, e.Signal
 			}
-			return exit, nil
+			return nil
 		case <-grace:
-			if kill == nil && exit.Forced {
-				return exit, fmt.Errorf("stop %s: processes of group %d are still there %v after SIGKILL", spec.Component, g, settle)
+			if kill == nil && a.exit.Forced {
+				return fmt.Errorf("stop %s: processes of group %d are still there %v after SIGKILL", a.spec.Component, a.group, settle)
 			}
 			force()
 		}
 	}
+}
+
+// stopOrphans stops what the component started and what has left its group:
+// nothing of an attempt outlives it.
+func (a *attempt) stopOrphans(m mark) error {
+	if a.deadline.IsZero() {
+		a.deadline = time.Now().Add(a.spec.StopGrace)
+	}
+	left, forced := a.Orphans.stop(m, a.stopSignal(), a.deadline, a.Kill)
+	a.exit.Forced = a.exit.Forced || forced
+	if len(left) > 0 {
+		return fmt.Errorf("stop %s: %s (%s) is still there %v after SIGKILL", a.spec.Component, left[0], left[0].Name, settle)
+	}
+	return nil
 }
 
 // exitOf translates a process state.
