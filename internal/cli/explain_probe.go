@@ -1,0 +1,71 @@
+package cli
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/shirou/gopsutil/v4/process"
+
+	"github.com/withobsrvr/flowctl/internal/plan"
+	"github.com/withobsrvr/flowctl/internal/probe"
+)
+
+// suspended is the word for a process that was stopped by a signal.
+const suspended = "suspended (SIGSTOP)"
+
+// processState is a word for a process of this machine that does not run as it
+// should; "" when there is nothing to say or nothing is known.
+func processState(pid int) string {
+	p, err := process.NewProcess(int32(pid))
+	if err != nil {
+		return ""
+	}
+	states, err := p.Status()
+	switch {
+	case err != nil:
+		return ""
+	case slices.Contains(states, process.Stop):
+		return suspended
+	case slices.Contains(states, process.Blocked):
+		return "blocked in the system, on a disk perhaps"
+	}
+	return ""
+}
+
+// probeText is what a probe asks.
+func probeText(p *plan.ProbeView) string {
+	switch {
+	case p.HTTP != "":
+		return p.HTTP
+	case p.GRPC != "":
+		return "grpc " + p.GRPC
+	case p.TCP != "":
+		return "tcp " + p.TCP
+	default:
+		return strings.Join(p.Exec, " ")
+	}
+}
+
+// askProbe asks what a probe asks, once, from here. Commands are not run: they
+// may do more than ask.
+func askProbe(ctx context.Context, p *plan.ProbeView) string {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	var question probe.Probe
+	switch {
+	case p.HTTP != "":
+		question = probe.HTTP(p.HTTP)
+	case p.GRPC != "":
+		address, service, _ := strings.Cut(p.GRPC, "/")
+		question = probe.GRPC(address, service)
+	case p.TCP != "":
+		question = probe.TCP(p.TCP)
+	default:
+		return "not asked, it is a command"
+	}
+	if err := question(ctx); err != nil {
+		return err.Error()
+	}
+	return "it passes"
+}

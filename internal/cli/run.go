@@ -1,0 +1,264 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/withobsrvr/flowctl/internal/driver"
+	"github.com/withobsrvr/flowctl/internal/engine"
+	"github.com/withobsrvr/flowctl/internal/pipeline"
+	"github.com/withobsrvr/flowctl/internal/supervisor"
+)
+
+// defaultFile is the pipeline file of commands that are given none.
+const defaultFile = "flow.yml"
+
+// runOptions are the flags of run.
+type runOptions struct {
+	file           string
+	engine         engine.Options
+	showStatus     bool
+	statusInterval time.Duration
+	// detach starts the run in the background and waits for waitTimeout until it
+	// is ready. That run is given reportFD, where it tells how far it has come; 0: none.
+	detach      bool
+	waitTimeout time.Duration
+	reportFD    int
+}
+
+func newRunCmd(a *app) *cobra.Command {
+	var opts runOptions
+	cmd := &cobra.Command{
+		Use:   "run [FILE]",
+		Short: "Run a pipeline with its control plane",
+		Long: `Run starts the control plane and then the components of a pipeline, each the
+moment what it needs is ready, and shows what they print and what happens to
+them. It ends by itself when all sinks have completed.
+
+Ctrl-C stops the components in order, dependents first; a second one kills them.
+
+Exit codes: 0 the pipeline completed or was stopped after it had been ready,
+1 a component failed, 2 the command line or the file is wrong, 3 something on
+this machine is in the way (a port, a missing program), 4 a detached run was not
+ready in time, 130 or 143 interrupted before everything was ready, or forced.`,
+		Example: `  # Run flow.yml of this folder
+  flowctl run
+
+  # Take whatever port is free for the control plane
+  flowctl run pipeline.yaml --control-plane-port 0
+
+  # Keep the components' output somewhere else, and show no status lines
+  flowctl run pipeline.yaml --log-dir /var/log/pipeline --show-status=false
+
+  # In the background: return when everything is ready
+  flowctl run pipeline.yaml --detach`,
+		Args: maxArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.file = defaultFile
+			if len(args) > 0 {
+				opts.file = args[0]
+			}
+			if opts.detach {
+				return a.detach(opts.file, cmd.Flags(), opts.waitTimeout)
+			}
+			return a.run(cmd.Context(), opts)
+		},
+	}
+	f := cmd.Flags()
+	e := &opts.engine
+	f.StringVar(&e.Orchestrator, "orchestrator", "", "where components run: process (default: what the file says, else process)")
+	f.StringVar(&e.ControlPlane.Address, "control-plane-address", "127.0.0.1", "address the control plane listens on")
+	f.IntVar(&e.ControlPlane.Port, "control-plane-port", 8080, "port the control plane listens on, 0 for a free one")
+	f.DurationVar(&e.ControlPlane.TTL, "heartbeat-ttl", 30*time.Second, "how long after its last heartbeat a component counts as healthy")
+	f.DurationVar(&e.ControlPlane.JanitorInterval, "janitor-interval", 10*time.Second, "how often the heartbeats are checked")
+	f.DurationVar(&e.ShutdownTimeout, "shutdown-timeout", 0, "bound of the whole stop, if shorter than the longest grace (default: no other bound)")
+	f.StringVar(&e.LogDir, "log-dir", "logs", "folder for the components' complete output")
+	f.BoolVar(&opts.showStatus, "show-status", true, "print a status line now and then")
+	f.DurationVar(&opts.statusInterval, "status-interval", 10*time.Second, "time between two status lines")
+	f.BoolVarP(&opts.detach, "detach", "d", false, "run in the background and return when everything is ready")
+	f.DurationVar(&opts.waitTimeout, "wait-timeout", time.Minute, "with --detach, how long to wait until everything is ready; 0: for ever")
+	f.IntVar(&opts.reportFD, "report-fd", 0, "descriptor on which a detached run tells how far it has come")
+	_ = f.MarkHidden("report-fd") // it is there
+	return cmd
+}
+
+// run runs a pipeline until its end.
+func (a *app) run(ctx context.Context, opts runOptions) error {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	// A closed stdout must not end flowctl before its components.
+	signal.Ignore(syscall.SIGPIPE)
+
+	if opts.statusInterval <= 0 || opts.engine.ControlPlane.TTL <= 0 || opts.engine.ControlPlane.JanitorInterval <= 0 {
+		return usageError{errors.New("--status-interval, --heartbeat-ttl and --janitor-interval must be longer than 0")}
+	}
+	p, warnings, err := pipeline.Load(opts.file, pipeline.Options{Environ: a.Env})
+	if err != nil {
+		return err
+	}
+	a.printProblems(warnings)
+	opts.engine.Pipeline, opts.engine.Environ = p, a.Env
+	opts.engine.StateDir = engine.DefaultStateDir(a.getenv)
+	if opts.engine.Orchestrator, err = orchestrator(opts.engine.Orchestrator, p.Driver); err != nil {
+		return err
+	}
+	a.reap(opts.engine.StateDir)
+	opts.engine.Guardian = a.guardian()
+	eng, err := engine.New(opts.engine)
+	if err != nil {
+		return err
+	}
+	report := newReporter(opts.reportFD)
+	defer report.close()
+	report.say(reportRun + eng.RunID())
+	v := newRunView(a, eng)
+	v.eventsOnly = opts.reportFD != 0
+	v.header()
+
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var others sync.WaitGroup
+	ended := make(chan struct{})
+	ready, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer giveUp()
+	caught := &interrupt{view: v, stop: stop, kill: eng.Kill}
+	others.Go(func() { caught.await(signals, ended) })
+	others.Go(func() {
+		if v.follow(context.WithoutCancel(ctx)) != nil {
+			fmt.Fprintln(a.Err, "flowctl: nobody reads the output any more: stopping")
+			stop()
+		}
+	})
+	others.Go(func() {
+		if eng.AwaitReady(ready) == nil {
+			report.say(reportReady)
+		}
+	})
+	if opts.showStatus && !v.eventsOnly {
+		others.Go(func() { v.statusLines(opts.statusInterval, ended) })
+	}
+	err = eng.Run(ctx)
+	close(ended)
+	giveUp()
+	others.Wait()
+	v.summary()
+	return caught.outcome(eng.LogPath, err)
+}
+
+// orchestrator settles where components run: the flag, else the file, else here.
+func orchestrator(flag, file string) (string, error) {
+	name := flag
+	if name == "" {
+		name = file
+	}
+	switch name {
+	case "", "process", "local":
+		return "process", nil
+	case "container", "docker", "kubernetes", "k8s":
+		return "", usageError{fmt.Errorf("the %s orchestrator comes with a later version; this one runs local processes: --orchestrator process", name)}
+	default:
+		return "", usageError{fmt.Errorf("there is no orchestrator %q; use process", name)}
+	}
+}
+
+// interrupt turns signals into a stop and then a kill.
+type interrupt struct {
+	view       *runView
+	stop, kill func()
+
+	first  os.Signal
+	forced bool
+}
+
+// await handles signals until ended is closed.
+func (i *interrupt) await(signals <-chan os.Signal, ended <-chan struct{}) {
+	for {
+		select {
+		case sig := <-signals:
+			if i.first == nil {
+				i.first = sig
+				i.view.say(fmt.Sprintf("%s: stopping, dependents first; once more kills at once", signalName(sig)))
+				i.stop()
+			} else {
+				i.forced = true
+				i.view.say(fmt.Sprintf("%s again: killing what is left", signalName(sig)))
+				i.kill()
+			}
+		case <-ended:
+			return
+		}
+	}
+}
+
+// outcome is what the command ends with.
+func (i *interrupt) outcome(logPath func(string) string, err error) error {
+	var failed *supervisor.FailedError
+	switch {
+	case errors.As(err, &failed):
+		return &runFailedError{failed, logPath(failed.Component)}
+	case errors.Is(err, supervisor.ErrInterrupted) || i.forced:
+		if i.first == nil {
+			return err
+		}
+		return &interruptedError{signal: i.first, forced: i.forced}
+	}
+	return err
+}
+
+// runFailedError tells a failure with its last lines and where to read on.
+type runFailedError struct {
+	*supervisor.FailedError
+	log string
+}
+
+func (e *runFailedError) Error() string {
+	text := e.FailedError.Error()
+	if len(e.Tail) == 0 {
+		return text + "; it printed nothing"
+	}
+	text += fmt.Sprintf("; its last lines (all of them: %s):", e.log)
+	for _, line := range e.Tail {
+		text += "\n  | " + line
+	}
+	return text
+}
+
+// interruptedError is a run ended by a signal before it was ready, or by force.
+type interruptedError struct {
+	signal os.Signal
+	forced bool
+}
+
+func (e *interruptedError) Error() string {
+	if e.forced {
+		return "killed by a second " + signalName(e.signal)
+	}
+	return "interrupted by " + signalName(e.signal) + " before everything was ready"
+}
+
+// code is the shell's: 128 and the signal's number.
+func (e *interruptedError) code() int {
+	if sig, ok := e.signal.(syscall.Signal); ok {
+		return 128 + int(sig)
+	}
+	return 1
+}
+
+func signalName(sig os.Signal) string {
+	if sig == os.Interrupt {
+		return "Ctrl-C"
+	}
+	if s, ok := sig.(syscall.Signal); ok {
+		return driver.SignalName(s)
+	}
+	return sig.String()
+}

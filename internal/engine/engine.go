@@ -1,0 +1,334 @@
+// Package engine assembles one pipeline with its control plane and runs it,
+// from the first listener to the last goodbye. It owns the order in which
+// things begin and end; what they do is their own business.
+package engine
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/withobsrvr/flowctl/internal/controlplane"
+	"github.com/withobsrvr/flowctl/internal/driver"
+	"github.com/withobsrvr/flowctl/internal/driver/process"
+	"github.com/withobsrvr/flowctl/internal/journal"
+	"github.com/withobsrvr/flowctl/internal/pipeline"
+	"github.com/withobsrvr/flowctl/internal/plan"
+	"github.com/withobsrvr/flowctl/internal/registry"
+	"github.com/withobsrvr/flowctl/internal/supervisor"
+)
+
+// Options say what to run and how.
+type Options struct {
+	// Pipeline is what to run; required.
+	Pipeline *pipeline.Pipeline
+	// Orchestrator is where components run: "process", the default.
+	Orchestrator string
+	// ControlPlane is where the control plane listens.
+	ControlPlane ControlPlane
+	// LogDir receives one <component>.log for each component; "" means "logs".
+	LogDir string
+	// LogRotation bounds the files there.
+	LogRotation LogRotation
+	// StateDir receives the run file; "" means none is written.
+	StateDir string
+	// Guardian is the command that watches over the run from a process of its
+	// own, see package guardian; without one a killed flowctl leaves components behind.
+	Guardian []string
+	// ShutdownTimeout bounds the whole stop if it is shorter than the longest grace; 0: no other bound.
+	ShutdownTimeout time.Duration
+	// Environ is what components inherit, as KEY=value.
+	Environ []string
+	// Logger receives flowctl's own troubles; nil discards them.
+	Logger *slog.Logger
+}
+
+// ControlPlane configures the embedded control plane.
+type ControlPlane struct {
+	// Address to listen on; "" means 127.0.0.1. Port 0 takes a free one.
+	Address string
+	Port    int
+	// TTL is how long after its last heartbeat a service stays healthy (0: 30 s),
+	// JanitorInterval how often that is checked (0: 10 s).
+	TTL, JanitorInterval time.Duration
+}
+
+// Engine is one pipeline with its control plane.
+type Engine struct {
+	opts       Options
+	runID      string
+	token      string // whoever knows it may operate the run
+	listener   net.Listener
+	journal    *journal.Journal
+	registry   *registry.Registry
+	supervisor *supervisor.Supervisor
+	processes  *process.Driver
+	logs       *logFiles
+	startedAt  time.Time
+	chronicle  chronicle
+	// asked ends when shutdown is called: the run is to stop.
+	asked    context.Context
+	shutdown context.CancelFunc
+
+	applying sync.Mutex // only one Apply at a time
+
+	mu   sync.Mutex // guards plan
+	plan *plan.Plan
+}
+
+// New plans the pipeline, opens the control plane's listener and checks
+// everything that can be checked before anything is started: all that is wrong
+// is in one *PreflightError. Whoever has an Engine must call Run or Close.
+func New(opts Options) (*Engine, error) {
+	e := &Engine{opts: opts, runID: newRunID(opts.Pipeline.Name), token: rand.Text(), startedAt: time.Now()}
+	e.chronicle.exits = make(map[string][]PastExit)
+	e.asked, e.shutdown = context.WithCancel(context.Background())
+	e.opts.LogDir = cmp.Or(opts.LogDir, "logs")
+	if e.opts.Logger == nil {
+		e.opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	e.journal = journal.New(journal.Options{})
+	var problems []string
+	lis, err := controlplane.Listen(cmp.Or(opts.ControlPlane.Address, "127.0.0.1"), opts.ControlPlane.Port)
+	if err != nil {
+		problems = append(problems, listenProblem(err))
+	}
+	e.listener = lis
+	e.plan, err = plan.New(opts.Pipeline, e.planOptions(nil))
+	if err != nil {
+		e.Close()
+		return nil, err
+	}
+	problems = append(problems, preflight(e.plan)...)
+	if len(problems) == 0 {
+		if e.logs, err = openLogs(e.opts.LogDir, e.opts.LogRotation, e.plan, e.notice); err != nil {
+			problems = append(problems, err.Error())
+		}
+	}
+	if len(problems) > 0 {
+		e.Close()
+		return nil, &PreflightError{Problems: problems}
+	}
+	e.assemble()
+	return e, nil
+}
+
+// planOptions are what this run plans with; previous is the plan that is to be replaced.
+func (e *Engine) planOptions(previous *plan.Plan) plan.Options {
+	return plan.Options{
+		Orchestrator: cmp.Or(e.opts.Orchestrator, "process"),
+		Endpoint:     e.Endpoint(),
+		RunID:        e.runID,
+		Environ:      e.opts.Environ,
+		AllocatePort: allocatePort,
+		Previous:     previous,
+	}
+}
+
+// assemble makes the parts that live while the pipeline runs.
+func (e *Engine) assemble() {
+	e.registry = registry.New(registry.Options{
+		TTL: e.opts.ControlPlane.TTL, JanitorInterval: e.opts.ControlPlane.JanitorInterval,
+		Record: func(entry journal.Entry) { e.journal.Append(entry) },
+	})
+	e.processes = &process.Driver{Orphans: process.NewOrphans()}
+	e.supervisor = supervisor.New(supervisor.Options{
+		Plan: e.plan, Driver: e.processes, Journal: e.journal, ShutdownTimeout: e.opts.ShutdownTimeout,
+		Hooks: supervisor.Hooks{
+			Begin: func(c plan.Component, _ int) {
+				e.registry.Expect(registry.Expected{ID: c.ID, Role: registry.Role(c.Role), HealthPort: c.HealthPort})
+			},
+			End: func(c plan.Component, attempt int, exit driver.Exit) {
+				e.registry.Exited(c.ID, "its process "+exit.String())
+				e.chronicle.exited(c.ID, attempt, exit)
+			},
+			Registered: e.registered,
+			Alive:      e.alive,
+			Progress:   e.progress,
+			Output:     e.output,
+		},
+	})
+}
+
+// Run runs the pipeline until it has ended; see supervisor.Run for what it
+// returns. The control plane listens before the first component starts and
+// outlives the last one. Cancelling ctx stops the pipeline.
+func (e *Engine) Run(ctx context.Context) error {
+	defer e.Close()
+	// The control plane must hear the components' goodbyes: it does not end with ctx.
+	ctl, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	removeRunFile, err := e.writeRunFile()
+	if err != nil {
+		e.notice("other terminals cannot find this run: " + err.Error())
+	}
+	defer removeRunFile()
+
+	var parts sync.WaitGroup
+	e.guard(ctl, &parts)
+	parts.Go(func() { _ = e.registry.Run(ctl) })
+	parts.Go(func() { e.logs.run(ctl) })
+	parts.Go(func() {
+		server := controlplane.New(controlplane.Options{Registry: e.registry, Run: e, Token: e.token, Logger: e.opts.Logger})
+		if err := server.Serve(ctl, e.listener); err != nil {
+			e.notice("the control plane has ended: " + err.Error())
+		}
+	})
+	e.beginHistory()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(e.asked, stop)()
+	err = e.supervisor.Run(ctx)
+	e.endHistory(err)
+	e.journal.Close() // who follows it comes to its end
+	removeRunFile()
+	cancel()
+	parts.Wait()
+	return err
+}
+
+// Close ends what New has opened; after Run it does nothing.
+func (e *Engine) Close() {
+	if e.listener != nil {
+		_ = e.listener.Close()
+	}
+	if e.logs != nil {
+		e.logs.close()
+	}
+	e.journal.Close()
+}
+
+// Shutdown begins the stop of the pipeline, as the end of Run's context does.
+func (e *Engine) Shutdown() { e.shutdown() }
+
+// Kill ends the grace of a stop that is under way: what is left is killed now.
+func (e *Engine) Kill() { e.supervisor.Kill() }
+
+// AwaitReady returns nil once every component is ready or has completed.
+func (e *Engine) AwaitReady(ctx context.Context) error { return e.supervisor.AwaitReady(ctx) }
+
+// Restart, Stop and Start do what a user asks for one component; see supervisor.
+func (e *Engine) Restart(ctx context.Context, id string) error { return e.supervisor.Restart(ctx, id) }
+
+// Stop stops one component and leaves the others running.
+func (e *Engine) Stop(ctx context.Context, id string) error { return e.supervisor.Stop(ctx, id) }
+
+// Start starts a component that does not run.
+func (e *Engine) Start(ctx context.Context, id string) error { return e.supervisor.Start(ctx, id) }
+
+// Journal is the record of the run: it is closed when Run returns.
+func (e *Engine) Journal() *journal.Journal { return e.journal }
+
+// Plan is what is being run.
+func (e *Engine) Plan() *plan.Plan {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.plan
+}
+
+func (e *Engine) setPlan(p *plan.Plan) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.plan = p
+}
+
+// RunID names this run of the pipeline.
+func (e *Engine) RunID() string { return e.runID }
+
+// LogDir is the folder that the components' complete output goes to.
+func (e *Engine) LogDir() string { return e.opts.LogDir }
+
+// Endpoint is the control plane's address as components see it, host:port.
+func (e *Engine) Endpoint() string {
+	if e.listener == nil {
+		return ""
+	}
+	addr, ok := e.listener.Addr().(*net.TCPAddr)
+	if !ok {
+		return e.listener.Addr().String()
+	}
+	host := addr.IP.String()
+	if addr.IP.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, strconv.Itoa(addr.Port))
+}
+
+// notice records something flowctl itself has to say.
+func (e *Engine) notice(text string) {
+	e.journal.Append(journal.Entry{Kind: journal.Notice, Text: text})
+}
+
+// registered returns nil once the component has registered in its present attempt.
+func (e *Engine) registered(ctx context.Context, id string) error {
+	_, err := e.registry.Await(ctx, id, func(s registry.Service) bool { return s.Registered })
+	return err
+}
+
+// alive reports when the component's service becomes unhealthy and healthy
+// again. One that has left in good order is about to end: that is no trouble.
+func (e *Engine) alive(ctx context.Context, id string, report func(error)) {
+	for healthy := true; ; healthy = !healthy {
+		s, err := e.registry.Await(ctx, id, func(s registry.Service) bool { return s.Healthy != healthy && !s.Left })
+		if err != nil {
+			return
+		}
+		if s.Healthy {
+			report(nil)
+		} else {
+			report(errors.New(s.Reason))
+		}
+	}
+}
+
+// output returns the writers of a component's streams: to its log file and to the journal.
+func (e *Engine) output(id string) (stdout, stderr io.WriteCloser) {
+	out, errout := e.logs.file(id).begin()
+	return e.journal.Writer(id, "stdout", out), e.journal.Writer(id, "stderr", errout)
+}
+
+// LogPath is the file that a component's complete output goes to.
+func (e *Engine) LogPath(id string) string { return filepath.Join(e.opts.LogDir, id+".log") }
+
+// Snapshot is every state and service at one journal sequence number.
+type Snapshot = controlplane.Snapshot
+
+// Component is one component in a Snapshot.
+type Component = controlplane.Component
+
+// Snapshot returns how everything stands now. Changes after it are in the
+// journal after its Seq.
+func (e *Engine) Snapshot() Snapshot {
+	snap := Snapshot{Seq: e.journal.Seq()}
+	for _, status := range e.supervisor.Statuses() {
+		c := Component{Status: status}
+		if s, ok := e.registry.Get(status.Component); ok {
+			c.Service = &s
+		}
+		snap.Components = append(snap.Components, c)
+	}
+	return snap
+}
+
+// PreflightError is all that stands in the way of a run, found before anything was started.
+type PreflightError struct{ Problems []string }
+
+func (e *PreflightError) Error() string {
+	if len(e.Problems) == 1 {
+		return e.Problems[0]
+	}
+	text := fmt.Sprintf("%d things stand in the way, nothing was started:", len(e.Problems))
+	for _, p := range e.Problems {
+		text += "\n  - " + p
+	}
+	return text
+}
