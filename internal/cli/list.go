@@ -72,6 +72,10 @@ func (a *app) list(ctx context.Context, endpoint string, wait bool) ([]listedSer
 	services := []listedService{}
 	for _, run := range runs {
 		found, err := listRun(ctx, run, wait)
+		if err != nil && len(runs) > 1 { // it may have just ended: the others count
+			fmt.Fprintf(a.Err, "flowctl: ask the control plane of %s: %v\n", run.ID, err)
+			continue
+		}
 		if err != nil {
 			hint := "is the pipeline running?"
 			if endpoint == "" && run.Pipeline == "" {

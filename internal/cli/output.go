@@ -47,7 +47,7 @@ func noFormat(format string) error {
 func maxArgs(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > n {
-			return usageError{fmt.Errorf("%s takes at most %d arguments, not %d\nSee '%s --help'", cmd.CommandPath(), n, len(args), cmd.CommandPath())}
+			return usageError{fmt.Errorf("%s takes at most %s, not %d\nSee '%s --help'", cmd.CommandPath(), plural(n, "argument"), len(args), cmd.CommandPath())}
 		}
 		return nil
 	}

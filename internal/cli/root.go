@@ -59,11 +59,24 @@ func (a *app) main(ctx context.Context, args []string) int {
 // newRoot assembles the commands.
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "flowctl",
-		Short:         "Bring data pipelines to life",
-		SilenceErrors: true,
-		SilenceUsage:  true,
+		Use:                   "flowctl",
+		Short:                 "Bring data pipelines to life",
+		SilenceErrors:         true,
+		SilenceUsage:          true,
+		DisableFlagsInUseLine: true,
+		Args:                  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			hint := "See 'flowctl --help'"
+			if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
+				hint = "Did you mean " + strings.Join(similar, " or ") + "? " + hint
+			}
+			return usageError{fmt.Errorf("there is no command %q\n%s", args[0], hint)}
+		},
 	}
+	root.SuggestionsMinimumDistance = 2
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)

@@ -25,6 +25,7 @@ const defaultFile = "flow.yml"
 type runOptions struct {
 	file           string
 	engine         engine.Options
+	logs           logFlags
 	showStatus     bool
 	statusInterval time.Duration
 	// detach starts the run in the background and waits for waitTimeout until it
@@ -81,6 +82,7 @@ ready in time, 130 or 143 interrupted before everything was ready, or forced.`,
 	f.DurationVar(&e.ControlPlane.JanitorInterval, "janitor-interval", 10*time.Second, "how often the heartbeats are checked")
 	f.DurationVar(&e.ShutdownTimeout, "shutdown-timeout", 0, "bound of the whole stop, if shorter than the longest grace (default: no other bound)")
 	f.StringVar(&e.LogDir, "log-dir", "logs", "folder for the components' complete output")
+	opts.logs.add(f)
 	f.BoolVar(&opts.showStatus, "show-status", true, "print a status line now and then")
 	f.DurationVar(&opts.statusInterval, "status-interval", 10*time.Second, "time between two status lines")
 	f.BoolVarP(&opts.detach, "detach", "d", false, "run in the background and return when everything is ready")
@@ -107,6 +109,9 @@ func (a *app) run(ctx context.Context, opts runOptions) error {
 	}
 	a.printProblems(warnings)
 	opts.engine.Pipeline, opts.engine.Environ = p, a.Env
+	if opts.engine.LogRotation, err = opts.logs.rotation(); err != nil {
+		return err
+	}
 	opts.engine.StateDir = engine.DefaultStateDir(a.getenv)
 	if opts.engine.Orchestrator, err = orchestrator(opts.engine.Orchestrator, p.Driver); err != nil {
 		return err
@@ -120,7 +125,7 @@ func (a *app) run(ctx context.Context, opts runOptions) error {
 	report := newReporter(opts.reportFD)
 	defer report.close()
 	report.say(reportRun + eng.RunID())
-	v := newRunView(a, eng)
+	v := newRunView(a, eng, opts.logs.format)
 	v.eventsOnly = opts.reportFD != 0
 	v.header()
 
@@ -175,20 +180,27 @@ type interrupt struct {
 	view       *runView
 	stop, kill func()
 
-	first  os.Signal
-	forced bool
+	first   os.Signal
+	firstAt time.Time
+	forced  bool
 }
+
+// sameSignal is how soon after a signal the next one is the same, delivered to
+// the process and to its group.
+const sameSignal = 20 * time.Millisecond
 
 // await handles signals until ended is closed.
 func (i *interrupt) await(signals <-chan os.Signal, ended <-chan struct{}) {
 	for {
 		select {
 		case sig := <-signals:
-			if i.first == nil {
-				i.first = sig
+			switch {
+			case i.first == nil:
+				i.first, i.firstAt = sig, time.Now()
 				i.view.say(fmt.Sprintf("%s: stopping, dependents first; once more kills at once", signalName(sig)))
 				i.stop()
-			} else {
+			case time.Since(i.firstAt) < sameSignal:
+			default:
 				i.forced = true
 				i.view.say(fmt.Sprintf("%s again: killing what is left", signalName(sig)))
 				i.kill()
@@ -223,11 +235,11 @@ type runFailedError struct {
 func (e *runFailedError) Error() string {
 	text := e.FailedError.Error()
 	if len(e.Tail) == 0 {
-		return text + "; it printed nothing"
+		return text
 	}
 	text += fmt.Sprintf("; its last lines (all of them: %s):", e.log)
 	for _, line := range e.Tail {
-		text += "\n  | " + line
+		text += "\n  | " + visible(line)
 	}
 	return text
 }

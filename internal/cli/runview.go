@@ -33,12 +33,15 @@ type runView struct {
 	lines *linePrinter
 }
 
-func newRunView(a *app, eng *engine.Engine) *runView {
+// newRunView returns a view that shows lines as they are (raw) or, on a terminal, for people (auto).
+func newRunView(a *app, eng *engine.Engine, format string) *runView {
 	var ids []string
 	for _, c := range eng.Plan().Components {
 		ids = append(ids, c.ID)
 	}
-	return &runView{app: a, engine: eng, started: time.Now(), lines: newLinePrinter(a.Out, a.Color, ids)}
+	lines := newLinePrinter(a.Out, a.Color, ids)
+	lines.terminal, lines.pretty = a.OutTTY, a.OutTTY && format == "auto"
+	return &runView{app: a, engine: eng, started: time.Now(), lines: lines}
 }
 
 // header tells what is about to be run.
@@ -163,7 +166,7 @@ func (v *runView) summary() {
 func metricsText(metrics map[string]float64) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(metrics)) {
-		parts = append(parts, name+"="+strconv.FormatFloat(metrics[name], 'f', -1, 64))
+		parts = append(parts, visible(name)+"="+strconv.FormatFloat(metrics[name], 'f', -1, 64))
 	}
 	return strings.Join(parts, " ")
 }

@@ -151,10 +151,11 @@ func (e *Engine) assemble() {
 				e.registry.Exited(c.ID, "its process "+exit.String())
 				e.chronicle.exited(c.ID, attempt, exit)
 			},
-			Registered: e.registered,
-			Alive:      e.alive,
-			Progress:   e.progress,
-			Output:     e.output,
+			Registered:   e.registered,
+			IsRegistered: e.isRegistered,
+			Alive:        e.alive,
+			Progress:     e.progress,
+			Output:       e.output,
 		},
 	})
 }
@@ -272,6 +273,12 @@ func (e *Engine) notice(text string) {
 func (e *Engine) registered(ctx context.Context, id string) error {
 	_, err := e.registry.Await(ctx, id, func(s registry.Service) bool { return s.Registered })
 	return err
+}
+
+// isRegistered reports whether the component has registered in its present attempt.
+func (e *Engine) isRegistered(id string) bool {
+	s, ok := e.registry.Get(id)
+	return ok && s.Registered
 }
 
 // alive reports when the component's service becomes unhealthy and healthy

@@ -146,7 +146,7 @@ func (e *Engine) writeHistory(outcome Outcome, reason string, ended time.Time) {
 		logs = e.opts.LogDir
 	}
 	past := Past{
-		ID: e.runID, Pipeline: e.Plan().Pipeline, File: e.opts.Pipeline.File, LogDir: logs, StartedAt: e.startedAt,
+		ID: e.runID, Pipeline: e.Plan().Pipeline, File: e.file(), LogDir: logs, StartedAt: e.startedAt,
 		EndedAt: ended, Outcome: outcome, Reason: reason, Components: []PastComponent{},
 	}
 	e.chronicle.mu.Lock()

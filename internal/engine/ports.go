@@ -23,27 +23,38 @@ func checkPort(port int) error {
 	return fmt.Errorf("port %d cannot be used: %w", port, err)
 }
 
-// holder names the program that listens on port, as far as this user may know.
+// holder names the program that listens on port, or that has a connection of its
+// own from there, as far as this user may know.
 func holder(port int) string {
 	conns, err := gopsnet.Connections("tcp")
 	if err != nil {
 		return "another program"
 	}
+	found := "another program"
 	for _, c := range conns {
-		if c.Status != "LISTEN" || int(c.Laddr.Port) != port || c.Pid == 0 {
+		if int(c.Laddr.Port) != port || c.Pid == 0 {
 			continue
 		}
-		p, err := process.NewProcess(c.Pid)
-		if err != nil {
-			break
+		name := programName(c.Pid)
+		if c.Status == "LISTEN" {
+			return name
 		}
-		name, err := p.Name()
-		if err != nil {
-			break
-		}
-		return fmt.Sprintf("pid %d (%s)", c.Pid, name)
+		found = name + " for an outgoing connection"
 	}
-	return "another program"
+	return found
+}
+
+// programName is a process as a person knows it: "pid 812 (node)".
+func programName(pid int32) string {
+	p, err := process.NewProcess(pid)
+	if err != nil {
+		return fmt.Sprintf("pid %d", pid)
+	}
+	name, err := p.Name()
+	if err != nil {
+		return fmt.Sprintf("pid %d", pid)
+	}
+	return fmt.Sprintf("pid %d (%s)", pid, name)
 }
 
 // allocatePort returns a port that nobody listens on now.

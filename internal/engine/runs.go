@@ -60,7 +60,7 @@ func (e *Engine) writeRunFile() (remove func(), err error) {
 		return remove, err
 	}
 	run := Run{
-		ID: e.runID, Pipeline: e.plan.Pipeline, File: e.opts.Pipeline.File,
+		ID: e.runID, Pipeline: e.plan.Pipeline, File: e.file(),
 		Endpoint: e.Endpoint(), LogDir: logs, Token: e.token, StartedAt: e.startedAt,
 	}
 	if run.Process, err = procid.Self(); err != nil {
@@ -108,4 +108,9 @@ func readRuns(stateDir string) (runs []Run, unreadable []string, err error) {
 		runs = append(runs, run)
 	}
 	return runs, unreadable, nil
+}
+
+// file is the pipeline file's absolute path: other terminals have other working directories.
+func (e *Engine) file() string {
+	return filepath.Join(e.opts.Pipeline.Dir, filepath.Base(e.opts.Pipeline.File))
 }

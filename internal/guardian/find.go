@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"syscall"
 
 	"github.com/withobsrvr/flowctl/internal/procid"
 )
@@ -25,21 +26,27 @@ func Find(r Remains) ([]procid.Process, error) {
 // since the one before, and may have been of the run: they may have started
 // others that the look has missed.
 func (r *Remains) look() (found []procid.Process, ended int, err error) {
-	all, ended, err := procid.List()
-	if err != nil {
-		return nil, 0, err
-	}
+	var all []procid.Process
 	ours := make(map[int]procid.Process)
-	for _, p := range all {
+	ended, err = procid.Each(func(p procid.Process) {
+		if p.PID == os.Getpid() {
+			return
+		}
+		all = append(all, p)
 		if r.known[p.ID] || carries(p.PID, r.RunID) {
 			ours[p.PID] = p
+			if r.freeze {
+				signal(p.ID, syscall.SIGSTOP)
+			}
 		}
+	})
+	if err != nil {
+		return nil, 0, err
 	}
 	for _, g := range r.Groups {
 		r.addGroup(ours, all, g)
 	}
 	addDescendants(ours, all)
-	delete(ours, os.Getpid())
 	for _, p := range ours {
 		if !p.Zombie {
 			found = append(found, p)
@@ -63,6 +70,13 @@ func (r *Remains) remember(all []procid.Process) {
 			r.dead[p.ID] = true
 		}
 	}
+}
+
+// signal sends sig to a process, if it is still there.
+func signal(id procid.ID, sig syscall.Signal) {
+	h, _ := procid.Open(id)
+	_ = h.Signal(sig)
+	h.Close()
 }
 
 // addDescendants adds the descendants of ours. A child is no older than its

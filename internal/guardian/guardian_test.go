@@ -69,15 +69,14 @@ func start(t *testing.T, script string, env ...string) procid.Process {
 // left returns the processes whose arguments contain the text.
 func left(t *testing.T, text string) (found []procid.Process) {
 	t.Helper()
-	all, _, err := procid.List()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range all {
+	_, err := procid.Each(func(p procid.Process) {
 		args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.PID))
 		if !p.Zombie && p.PID != os.Getpid() && strings.Contains(string(args), text) {
 			found = append(found, p)
 		}
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	return found
 }

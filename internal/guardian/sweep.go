@@ -39,6 +39,9 @@ type Remains struct {
 	known map[procid.ID]bool
 	// dead are the zombies of the look before.
 	dead map[procid.ID]bool
+	// freeze makes a look stop at once whom it finds: what moves from one process
+	// to the next would be gone at the end of the look.
+	freeze bool
 }
 
 // Sweep stops every process of the run: SIGTERM, and after grace SIGKILL, until
@@ -119,6 +122,7 @@ func (s *sweep) ask(found []procid.Process, asked map[procid.ID]bool, rest time.
 func (s *sweep) kill(found []procid.Process) error {
 	var handles []procid.Handle
 	defer func() { release(handles) }()
+	s.freeze = true
 	frozen := make(map[procid.ID]bool)
 	for range freezes {
 		found = slices.DeleteFunc(found, func(p procid.Process) bool { return frozen[p.ID] })

@@ -29,6 +29,9 @@ func Exec(args, env []string, dir string) Probe {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		if errors.Is(err, exec.ErrWaitDelay) { // it has succeeded; what it left behind held the pipe
+			return nil
+		}
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
 			return fmt.Errorf("%s: %v: %s", args[0], err, bytes.TrimSpace(out[max(0, len(out)-maxOutput):]))

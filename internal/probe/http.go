@@ -38,14 +38,18 @@ func HTTP(url string) Probe {
 		if resp.StatusCode < 200 || resp.StatusCode > 299 {
 			return fmt.Errorf("GET %s answered %s", url, resp.Status)
 		}
-		return verdict(io.LimitReader(resp.Body, maxBody))
+		body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+		if err != nil {
+			return fmt.Errorf("GET %s: the answer broke off: %w", url, brief(err))
+		}
+		return verdict(body)
 	}
 }
 
 // verdict reads a health answer; anything that is no JSON object says nothing.
-func verdict(body io.Reader) error {
+func verdict(body []byte) error {
 	var answer struct{ Status, Reason, Message string }
-	if json.NewDecoder(body).Decode(&answer) != nil {
+	if json.Unmarshal(body, &answer) != nil {
 		return nil
 	}
 	reason := cmp.Or(answer.Reason, answer.Message)

@@ -28,22 +28,21 @@ func Read(pid int) (Process, error) {
 	return processOf(info, boot), nil
 }
 
-// List returns all processes that this user may see, and how many others ended
-// while it looked: none, for the list is made at once.
-func List() (all []Process, ended int, err error) {
+// Each calls visit with every process that this user may see, and returns how
+// many others ended while it looked: none, for the system lists all at once.
+func Each(visit func(Process)) (ended int, err error) {
 	boot, err := unix.Sysctl("kern.bootsessionuuid")
 	if err != nil {
-		return nil, 0, fmt.Errorf("read which boot this is: %w", err)
+		return 0, fmt.Errorf("read which boot this is: %w", err)
 	}
 	infos, err := unix.SysctlKinfoProcSlice("kern.proc.all")
 	if err != nil {
-		return nil, 0, fmt.Errorf("list processes: %w", err)
+		return 0, fmt.Errorf("list processes: %w", err)
 	}
-	all = make([]Process, len(infos))
 	for i := range infos {
-		all[i] = processOf(&infos[i], boot)
+		visit(processOf(&infos[i], boot))
 	}
-	return all, 0, nil
+	return 0, nil
 }
 
 func processOf(info *unix.KinfoProc, boot string) Process {

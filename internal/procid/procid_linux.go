@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -81,28 +82,29 @@ func parseStat(text []byte) (Process, bool) {
 	return p, err == nil
 }
 
-// List returns all processes that this user may see, and how many others ended
-// while it looked: what those started meanwhile is not in the list.
-func List() (all []Process, ended int, err error) {
+// Each calls visit with every process that this user may see, the youngest
+// first as a rule, and returns how many others ended while it looked: what those
+// started meanwhile was not visited.
+func Each(visit func(Process)) (ended int, err error) {
 	pids, err := PIDs()
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
-	for _, pid := range pids {
+	for _, pid := range slices.Backward(pids) { // the kernel lists them in order
 		p, err := Read(pid)
 		switch {
 		case err == nil:
-			all = append(all, p)
+			visit(p)
 		case errors.Is(err, ErrGone):
 			ended++
 		case !errors.Is(err, os.ErrPermission):
-			return nil, 0, err
+			return 0, err
 		}
 	}
-	return all, ended, nil
+	return ended, nil
 }
 
-// PIDs returns the pids of all processes, in no order.
+// PIDs returns the pids of all processes.
 func PIDs() ([]int, error) {
 	dir, err := os.Open("/proc")
 	if err != nil {

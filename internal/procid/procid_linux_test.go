@@ -52,7 +52,7 @@ func child(t *testing.T) (*exec.Cmd, ID) {
 	return cmd, p.ID
 }
 
-func TestReadAndList(t *testing.T) {
+func TestReadAndEach(t *testing.T) {
 	cmd, id := child(t)
 	p, err := Read(cmd.Process.Pid)
 	if err != nil || p.Name != "sleep" || p.Parent != os.Getpid() || p.Group != syscall.Getpgrp() || p.Session == 0 || p.Boot == "" || p.Zombie {
@@ -61,9 +61,10 @@ func TestReadAndList(t *testing.T) {
 	if env, err := Environ(p.PID); err != nil || !cmp.Equal(env, []string{"A=1", "B=two words"}) {
 		t.Errorf("environment %q, %v", env, err)
 	}
-	all, _, err := List()
+	var all []Process
+	_, err = Each(func(p Process) { all = append(all, p) })
 	if err != nil || !slices.Contains(all, p) {
-		t.Errorf("it is not in the list of %d processes, %v", len(all), err)
+		t.Errorf("it was not among the %d visited, %v", len(all), err)
 	}
 	if !id.Alive() {
 		t.Error("it does not live")

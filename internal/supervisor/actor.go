@@ -277,9 +277,6 @@ func (a *actor) fail(reason string, edits ...func(*Status)) {
 	}
 }
 
-// tailLines is how much of a failed component's output is told with its failure.
-const tailLines = 20
-
 // stopReason says how a requested stop went. How it ended is no failure: many
 // components know no signals.
 func stopReason(exit *driver.Exit) string {
@@ -287,7 +284,7 @@ func stopReason(exit *driver.Exit) string {
 	case exit == nil:
 		return "before it had started"
 	case exit.Forced:
-		return exit.String() + ": it had not ended in its grace"
+		return exit.String() + ": it had not ended in time"
 	default:
 		return exit.String()
 	}

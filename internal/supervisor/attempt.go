@@ -187,6 +187,10 @@ func (at *attempt) live(ref driver.Ref) {
 		s.Attempt, s.PID, s.StartedAt = at.number, ref.PID, at.startedAt
 		s.ReadyAt, s.EndedAt, s.RetryAt = time.Time{}, time.Time{}, time.Time{}
 	})
+	if !at.signsReady() {
+		at.becomeReady() // at once: it may end before anybody could look
+		return
+	}
 	at.watchers.Go(func() {
 		if err := at.awaitReady(); at.watch.Err() == nil {
 			at.ready <- err // there is room: it is the only value
@@ -209,6 +213,9 @@ func (at *attempt) awaitReady() error {
 	}
 	registered := at.supervisor.opts.Hooks.Registered
 	if at.plan.Registration != pipeline.RegistrationRequired || registered == nil {
+		return nil
+	}
+	if isRegistered := at.supervisor.opts.Hooks.IsRegistered; isRegistered != nil && isRegistered(at.id) {
 		return nil
 	}
 	select {

@@ -34,6 +34,8 @@ type Hooks struct {
 	// Registered returns nil once the component has registered, and otherwise
 	// when ctx is done why it has not.
 	Registered func(ctx context.Context, component string) error
+	// IsRegistered says whether it has, without waiting.
+	IsRegistered func(component string) bool
 	// Alive calls report whenever the component's heartbeats fail to come (with
 	// the reason) or come again (nil), until ctx is done.
 	Alive func(ctx context.Context, component string, report func(error))

@@ -263,7 +263,7 @@ func TestStopIsBounded(t *testing.T) {
 		if d := time.Since(begin); d < 10*time.Second || d > 11*time.Second {
 			t.Errorf("the stop took %v", d)
 		}
-		if got := h.reason("sink"); got != "was killed by SIGKILL: it had not ended in its grace" {
+		if got := h.reason("sink"); got != "was killed by SIGKILL: it had not ended in time" {
 			t.Error(got)
 		}
 	})

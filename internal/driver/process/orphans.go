@@ -14,6 +14,8 @@ import (
 // components whose parents have ended. There is one for the whole process.
 // Where the system knows no adoption there are never any.
 type Orphans struct {
+	idle time.Duration
+
 	mu      sync.Mutex // guards all below
 	leaders map[int]struct{}
 	next    *look
@@ -21,11 +23,15 @@ type Orphans struct {
 	looking sync.Mutex // held by who looks
 }
 
+// idleTime is how long an ended child may wait to be waited for before it is
+// nobody's: who has started a process waits for it all the time.
+const idleTime = time.Second
+
 // NewOrphans makes this process the parent of all its descendants that lose
 // theirs. While it lives, Run must be running, or those that end stay as zombies.
 func NewOrphans() *Orphans {
 	adopt()
-	return &Orphans{leaders: make(map[int]struct{})}
+	return &Orphans{idle: idleTime, leaders: make(map[int]struct{})}
 }
 
 // lead notes that pid is an attempt's first process, which its driver waits for.

@@ -15,10 +15,6 @@ import (
 	"github.com/withobsrvr/flowctl/internal/procid"
 )
 
-// idleTime is how long an ended child may wait to be waited for before it is
-// nobody's: who has started a process waits for it all the time.
-const idleTime = time.Second
-
 // Run waits for the adopted processes that have ended, until ctx is done. Those
 // that somebody else waits for it leaves alone. It returns nil.
 func (o *Orphans) Run(ctx context.Context) error {
@@ -29,14 +25,14 @@ func (o *Orphans) Run(ctx context.Context) error {
 	seen := o.reap(nil)
 	for {
 		if due == nil && len(seen) > 0 {
-			due = time.After(idleTime)
+			due = time.After(o.idle)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ended:
 			if due == nil {
-				due = time.After(idleTime)
+				due = time.After(o.idle)
 			}
 		case <-due:
 			due, seen = nil, o.reap(seen)

@@ -17,19 +17,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// newDriver returns a driver whose orphans are cared for during the test.
-func newDriver(t *testing.T) Driver {
-	o := NewOrphans()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- o.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
-	return Driver{Orphans: o}
-}
-
 func TestDriver(t *testing.T) {
 	drivertest.Run(t, drivertest.Host{
-		Driver: newDriver(t),
+		Driver: Driver{Orphans: care(t, NewOrphans())},
 		Spec: func(t *testing.T, env []string) driver.Spec {
 			return driver.Spec{
 				Component: t.Name(), Args: []string{os.Args[0]},
@@ -38,4 +28,13 @@ func TestDriver(t *testing.T) {
 		},
 		Alive: func(pid int) bool { return syscall.Kill(pid, 0) == nil },
 	})
+}
+
+// care runs o during the test.
+func care(t *testing.T, o *Orphans) *Orphans {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- o.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return o
 }

@@ -1,0 +1,213 @@
+package process
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/withobsrvr/flowctl/internal/driver"
+	"github.com/withobsrvr/flowctl/internal/procid"
+)
+
+
+// shell is a spec that runs a shell script as component id.
+func shell(t *testing.T, id, script string) driver.Spec {
+	return driver.Spec{
+		Component: id, Args: []string{"/bin/sh", "-c", script}, Dir: t.TempDir(), StopGrace: 5 * time.Second,
+		Env: []string{"PATH=" + os.Getenv("PATH"), "FLOWCTL_RUN_ID=" + t.Name(), "FLOWCTL_COMPONENT_ID=" + id},
+	}
+}
+
+// begin runs spec until stop is called, which returns what it printed.
+func begin(t *testing.T, d Driver, spec driver.Spec) (stop func() string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var out bytes.Buffer
+	started, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, err := d.Run(ctx, spec, driver.Attempt{Number: 1, Stdout: &out, Stderr: &out, Started: func(driver.Ref) { close(started) }})
+		if err != nil {
+			t.Error(err)
+		}
+	}()
+	<-started
+	stop = func() string { cancel(); <-ended; return out.String() }
+	t.Cleanup(func() { stop() })
+	return stop
+}
+
+// zombies are our children that have ended and were not waited for.
+func zombies(t *testing.T) int {
+	t.Helper()
+	n := 0
+	for _, pid := range children() {
+		if p, err := procid.Read(pid); err == nil && p.Zombie {
+			n++
+		}
+	}
+	return n
+}
+
+// A component that makes daemons all the time leaves no zombies behind, and
+// nobody's exit status is taken away.
+func TestZombiesAreReaped(t *testing.T) {
+	o := NewOrphans()
+	o.idle = 50 * time.Millisecond
+	care(t, o)
+	stop := begin(t, Driver{Orphans: o}, shell(t, "daemons", "while :; do (setsid true &); sleep 0.01; done"))
+	most := 0
+	for range 100 {
+		cmd := exec.Command("sh", "-c", "sleep 0.01; exit 7")
+		_ = cmd.Run()
+		if code := cmd.ProcessState.ExitCode(); code != 7 {
+			t.Fatalf("the exit status of another child was %d", code)
+		}
+		most = max(most, zombies(t))
+	}
+	if most == 0 || most > 50 {
+		t.Errorf("%d zombies at a time, want a few", most)
+	}
+	stop()
+	for deadline := time.Now().Add(5 * time.Second); zombies(t) > 0; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d zombies stay", zombies(t))
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+// What has left the group is found by its environment or by the pipe it holds;
+// what another component has left is not touched.
+func TestOrphansAreStoppedWithTheirAttempt(t *testing.T) {
+	o := care(t, NewOrphans())
+	others := shell(t, "other", "(setsid sleep 100 & echo $!) | cat; sleep 100")
+	stopOther := begin(t, Driver{Orphans: o}, others)
+	for name, script := range map[string]string{
+		"environment": "setsid sleep 100 >/dev/null 2>&1 & echo $!; exec true",
+		"pipe":        "env -i PATH=$PATH setsid sleep 100 & echo $!; exec true",
+		"own group":   "set -m; sleep 100 & echo $!; exec true",
+		"stubborn":    "setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' & echo $!; exec true",
+		"family":      "setsid sh -c 'sleep 100 & setsid sleep 100 & wait' & echo $!; exec true",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			spec := shell(t, "component", script)
+			spec.StopGrace = 200 * time.Millisecond
+			var out bytes.Buffer
+			exit, err := Driver{Orphans: o}.Run(t.Context(), spec, driver.Attempt{Number: 1, Stdout: &out, Stderr: &out})
+			if err != nil || exit.Code != 0 || exit.Signal != 0 {
+				t.Errorf("%+v, %v; want the leader's exit", exit, err)
+			}
+			if left := carriers("FLOWCTL_RUN_ID=" + t.Name()); len(left) > 0 {
+				t.Errorf("left over: %v", left)
+			}
+			if pid := strings.TrimSpace(out.String()); pid == "" || syscall.Kill(atoi(t, pid), 0) == nil {
+				t.Errorf("pid %q is still there", pid)
+			}
+		})
+	}
+	t.Cleanup(func() { // after the subtests
+		if left := carriers("FLOWCTL_COMPONENT_ID=other"); len(left) < 2 {
+			t.Errorf("of the other component there is only %v", left)
+		}
+		stopOther()
+		if left := carriers("FLOWCTL_COMPONENT_ID=other"); len(left) > 0 {
+			t.Errorf("left over of the other component: %v", left)
+		}
+	})
+}
+
+func atoi(t *testing.T, text string) (n int) {
+	t.Helper()
+	for _, c := range text {
+		if c < '0' || c > '9' {
+			t.Fatalf("%q is no pid", text)
+		}
+		n = 10*n + int(c-'0')
+	}
+	return n
+}
+
+// carriers returns the living processes with the variable in their environment.
+func carriers(variable string) (names []string) {
+	_, _ = procid.Each(func(p procid.Process) {
+		if env, err := procid.Environ(p.PID); err == nil && !p.Zombie && slices.Contains(env, variable) {
+			names = append(names, p.Name)
+		}
+	})
+	return names
+}
+
+// tally is a guard that counts.
+type tally struct {
+	mu      sync.Mutex
+	leaders []procid.Process
+	removed []int
+}
+
+func (g *tally) Add(leader procid.Process) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.leaders = append(g.leaders, leader)
+}
+
+func (g *tally) Remove(pid int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.removed = append(g.removed, pid)
+}
+
+func TestGuardIsTold(t *testing.T) {
+	var guard tally
+	d := Driver{Orphans: care(t, NewOrphans()), Guard: &guard}
+	stop := begin(t, d, shell(t, "told", "exec sleep 100"))
+	guard.mu.Lock()
+	if len(guard.leaders) != 1 || guard.leaders[0].Group != guard.leaders[0].PID || !guard.leaders[0].Alive() || len(guard.removed) != 0 {
+		t.Errorf("while it lives: %+v", &guard.leaders)
+	}
+	guard.mu.Unlock()
+	stop()
+	if len(guard.leaders) != 1 || len(guard.removed) != 1 || guard.removed[0] != guard.leaders[0].PID {
+		t.Errorf("after its end: %+v, %v", guard.leaders, guard.removed)
+	}
+}
+
+// Many attempts that end at once share their looks at our children.
+func TestLooksAreShared(t *testing.T) {
+	o := NewOrphans()
+	child := exec.Command("sleep", "100")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = child.Process.Kill(); _ = child.Wait() }()
+	leader := exec.Command("sleep", "100")
+	if err := leader.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = leader.Process.Kill(); _ = leader.Wait() }()
+	o.lead(leader.Process.Pid)
+	var all sync.WaitGroup
+	for range 200 {
+		all.Go(func() {
+			if found := o.list(); !slices.Contains(found, child.Process.Pid) || slices.Contains(found, leader.Process.Pid) {
+				t.Errorf("found %v, want %d and not %d", found, child.Process.Pid, leader.Process.Pid)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func BenchmarkLook(b *testing.B) {
+	o := NewOrphans()
+	for b.Loop() {
+		o.list()
+	}
+}
