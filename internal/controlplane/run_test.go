@@ -56,7 +56,7 @@ func (r *fakeRun) Snapshot() Snapshot {
 }
 
 func (r *fakeRun) Plan() *plan.Plan {
-	return &plan.Plan{Pipeline: "tiny", Components: []plan.Component{{ID: "src", Env: []plan.EnvVar{{Name: "PASSWORD", Value: "hunter2", Origin: "env", Secret: true}}}}}
+	return &plan.Plan{Pipeline: "tiny", Components: []plan.Component{{ID: "src", Env: []plan.EnvVar{{Name: "PASSWORD", Value: "hunter2", Origin: "env"}}}}}
 }
 
 func (r *fakeRun) Journal() *journal.Journal { return r.journal }

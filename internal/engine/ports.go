@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"syscall"
@@ -57,12 +58,21 @@ func programName(pid int32) string {
 	return fmt.Sprintf("pid %d (%s)", pid, name)
 }
 
+// Allocated ports are below those that systems give to outgoing connections:
+// one of these could take the port before its component listens.
+const (
+	firstAllocated = 20_000
+	lastAllocated  = 32_000
+)
+
 // allocatePort returns a port that nobody listens on now.
 func allocatePort() (int, error) {
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
+	var err error
+	for range 100 {
+		port := firstAllocated + rand.IntN(lastAllocated-firstAllocated)
+		if err = checkPort(port); err == nil {
+			return port, nil
+		}
 	}
-	defer lis.Close()
-	return lis.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("find a free port: %w", err)
 }

@@ -27,7 +27,11 @@ type reader struct {
 	budget   time.Duration // what is left of its patience
 	patience time.Duration
 	refilled time.Time
-	moved    chan struct{} // signalled when cursor advances; buffered
+	// writers is how many writers wait for it, since when the first of them has
+	// waited: their common waiting time is charged once.
+	writers int
+	since   time.Time
+	moved   chan struct{} // closed and replaced when cursor advances
 }
 
 // Follow yields the journal's blocks in order from opts.From on. Where entries
@@ -71,7 +75,7 @@ func (j *Journal) attach(opts FollowOptions) *reader {
 	defer j.mu.Unlock()
 	r := &reader{
 		cursor: opts.From, patience: opts.Patience, budget: opts.Patience,
-		refilled: time.Now(), moved: make(chan struct{}, 1),
+		refilled: time.Now(), moved: make(chan struct{}),
 	}
 	if r.cursor <= 1 { // the oldest kept is no gap
 		r.cursor = 1
@@ -133,29 +137,37 @@ func (j *Journal) waitForReaders() bool {
 		if r.cursor >= victim.First+uint64(victim.Count) {
 			continue
 		}
-		start := time.Now()
-		r.budget = min(r.patience, r.budget+start.Sub(r.refilled)/100)
-		r.refilled = start
-		if r.budget <= 0 {
+		now := time.Now()
+		if r.writers == 0 {
+			r.budget = min(r.patience, r.budget+now.Sub(r.refilled)/100)
+			r.refilled, r.since = now, now
+		}
+		left := r.budget - now.Sub(r.since)
+		if left <= 0 {
 			continue
 		}
-		timer := time.NewTimer(r.budget)
+		r.writers++
+		moved, timer := r.moved, time.NewTimer(left)
 		j.mu.Unlock()
 		select {
-		case <-r.moved:
+		case <-moved:
 		case <-timer.C:
 		}
 		timer.Stop()
 		j.mu.Lock()
-		r.budget -= time.Since(start)
+		if r.writers--; r.writers == 0 {
+			r.budget -= time.Since(r.since)
+			r.refilled = time.Now()
+		}
 		return true
 	}
 	return false
 }
 
+// move wakes the writers that wait for the reader to advance; the caller holds mu.
 func (r *reader) move() {
-	select {
-	case r.moved <- struct{}{}:
-	default:
+	if r.writers > 0 {
+		close(r.moved)
+		r.moved = make(chan struct{})
 	}
 }

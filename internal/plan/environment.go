@@ -38,11 +38,7 @@ func (r *resolver) environment(c *pipeline.Component) []EnvVar {
 		set(v.Name, pipeline.Expand(v.Value, r.address), v.Origin)
 	}
 	avoidProxy(env)
-	vars := slices.SortedFunc(maps.Values(env), func(a, b EnvVar) int { return cmp.Compare(a.Name, b.Name) })
-	for i := range vars {
-		vars[i].Secret = secretName(vars[i].Name) || secretValue(vars[i].Value)
-	}
-	return vars
+	return slices.SortedFunc(maps.Values(env), func(a, b EnvVar) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 // private reports whether a variable of flowctl's own environment speaks about

@@ -72,11 +72,7 @@ type Edge struct {
 
 // EnvVar is one variable of a component and where its value came from:
 // "env", "config", "env_file x", "flowctl" (injected) or "inherited".
-type EnvVar struct {
-	Name, Value, Origin string
-	// Secret values are masked wherever the plan is shown.
-	Secret bool
-}
+type EnvVar struct{ Name, Value, Origin string }
 
 // Options are what a plan is made with besides the pipeline.
 type Options struct {

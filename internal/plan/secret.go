@@ -20,6 +20,11 @@ var (
 	nameParts    = regexp.MustCompile(`[^A-Za-z0-9]+`)
 )
 
+// Secret reports whether the variable looks like a secret, by its name or its
+// value: then it is masked wherever the plan is shown. It costs more than
+// planning: ask only when something is to be shown.
+func (v EnvVar) Secret() bool { return secretName(v.Name) || secretValue(v.Value) }
+
 // secretName reports whether a variable or flag of this name holds a secret: one
 // of its words says so.
 func secretName(name string) bool {
@@ -72,7 +77,7 @@ func newMasker(p *Plan) masker {
 	for i := range p.Components {
 		for _, v := range p.Components[i].Env {
 			// A short value would be found everywhere.
-			if v.Secret && len(v.Value) >= 6 && !slices.Contains(m.values, v.Value) {
+			if v.Secret() && len(v.Value) >= 6 && !slices.Contains(m.values, v.Value) {
 				m.values = append(m.values, v.Value)
 			}
 		}
@@ -111,7 +116,7 @@ func (m masker) args(args []string) []string {
 
 // env is a variable's value without secrets.
 func (m masker) env(v EnvVar) string {
-	if v.Secret {
+	if v.Secret() {
 		return masked
 	}
 	return m.text(v.Value)

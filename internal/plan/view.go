@@ -142,7 +142,7 @@ func (c *Component) view(m masker, all bool) ComponentView {
 	}
 	for _, e := range c.Env {
 		if all || e.Origin != inherited {
-			v.Env = append(v.Env, EnvView{e.Name, m.env(e), e.Origin, e.Secret})
+			v.Env = append(v.Env, EnvView{e.Name, m.env(e), e.Origin, e.Secret()})
 		}
 	}
 	return v

@@ -43,7 +43,7 @@ type Timing struct {
 // grows with the time already waited: the answer is never older than one
 // sixteenth of it, and a slow starter is not pestered.
 const (
-	minPause   = 2 * time.Millisecond
+	minPause   = 4 * time.Millisecond
 	maxPause   = 250 * time.Millisecond
 	pauseShare = 16
 )

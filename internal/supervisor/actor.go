@@ -17,6 +17,8 @@ type actor struct {
 	supervisor *Supervisor
 	id         string // the component's
 	inbox      chan command
+	// woken has room for one: something it waits for has changed.
+	woken chan struct{}
 	// turn is closed when it is this component's turn to stop, done when its goroutine has ended.
 	turn, done chan struct{}
 
@@ -33,7 +35,7 @@ type actor struct {
 
 func newActor(s *Supervisor, c plan.Component) *actor {
 	return &actor{
-		supervisor: s, id: c.ID, plan: c, inbox: make(chan command),
+		supervisor: s, id: c.ID, plan: c, inbox: make(chan command), woken: make(chan struct{}, 1),
 		turn: make(chan struct{}), done: make(chan struct{}),
 		status: Status{Component: c.ID, Role: c.Role, State: Pending, Since: time.Now()},
 	}
@@ -191,12 +193,19 @@ func (a *actor) awaitTurn() {
 	close(a.turn)
 }
 
+// poke tells the actor that something it may wait for has changed.
+func (a *actor) poke() {
+	select {
+	case a.woken <- struct{}{}:
+	default: // it has not looked since the last time
+	}
+}
+
 // awaitDependencies returns the instant every dependency has come as far as this component wants.
 func (a *actor) awaitDependencies() step {
 	s := a.supervisor
 	said := ""
 	for {
-		changed := s.change()
 		waiting, never := a.unmet()
 		switch {
 		case s.isStopping():
@@ -211,10 +220,9 @@ func (a *actor) awaitDependencies() step {
 		if now := "for " + strings.Join(waiting, ", "); now != said {
 			said = now
 			a.enter(Waiting, now)
-			continue // the change that was just announced was this one
 		}
 		select {
-		case <-changed:
+		case <-a.woken:
 		case <-s.stopping:
 		case cmd := <-a.inbox:
 			if next := a.idle(cmd, proceed); next != proceed {

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/withobsrvr/flowctl/internal/pipeline"
 	"github.com/withobsrvr/flowctl/internal/plan"
@@ -70,8 +69,12 @@ func (s *Supervisor) adopt(next *plan.Plan) ([]*actor, error) {
 		all = append(all, a)
 		byID[c.ID] = a
 	}
-	s.plan, s.actors, s.byID = next, slices.Clip(all), byID
+	s.plan, s.actors, s.byID = next, all, byID
+	s.link()
 	s.broadcast()
+	for _, a := range all {
+		a.poke()
+	}
 	return added, nil
 }
 

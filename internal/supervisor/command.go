@@ -130,6 +130,7 @@ func (a *actor) adopt(c plan.Component) {
 	a.supervisor.mu.Lock()
 	defer a.supervisor.mu.Unlock()
 	a.plan = c
+	a.supervisor.link()
 }
 
 func (a *actor) state() State {

@@ -67,6 +67,9 @@ func (a *actor) enter(state State, reason string, edits ...func(*Status)) {
 	}
 	after := a.status
 	s.broadcast()
+	for _, d := range s.waiters[a.id] {
+		d.poke()
+	}
 	s.mu.Unlock()
 
 	data := map[string]string{"state": string(state), "from": string(before.State)}

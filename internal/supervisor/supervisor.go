@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
@@ -70,10 +69,12 @@ type Supervisor struct {
 	// goroutines are those of the actors and their helpers.
 	goroutines struct{ actors, others sync.WaitGroup }
 
-	mu      sync.Mutex // guards all below
-	plan    *plan.Plan
-	actors  []*actor // in start order
-	byID    map[string]*actor
+	mu     sync.Mutex // guards all below
+	plan   *plan.Plan
+	actors []*actor // in start order
+	byID   map[string]*actor
+	// waiters are the actors whose components wait for the component of the key.
+	waiters map[string][]*actor
 	reason  string        // why it stops, for people
 	cause   error         // what Run returns
 	changed chan struct{} // closed and replaced when a status changes
@@ -90,7 +91,18 @@ func New(opts Options) *Supervisor {
 		s.actors = append(s.actors, a)
 		s.byID[c.ID] = a
 	}
+	s.link()
 	return s
+}
+
+// link notes who waits for whom; the caller holds mu, or is the only one yet.
+func (s *Supervisor) link() {
+	s.waiters = make(map[string][]*actor)
+	for _, a := range s.actors {
+		for _, edge := range a.plan.After {
+			s.waiters[edge.ID] = append(s.waiters[edge.ID], a)
+		}
+	}
 }
 
 // Run starts the components in dependency order and returns when all have
@@ -134,13 +146,7 @@ func (s *Supervisor) launch(a *actor) {
 func (s *Supervisor) dependents(id string) []*actor {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var found []*actor
-	for _, a := range s.actors {
-		if slices.ContainsFunc(a.plan.After, func(e plan.Edge) bool { return e.ID == id }) {
-			found = append(found, a)
-		}
-	}
-	return found
+	return s.waiters[id]
 }
 
 // failed notes that a component has failed for good, unless the run stops
@@ -248,9 +254,11 @@ func (s *Supervisor) longestGrace() time.Duration {
 // over says why the run has nothing more to do, or "": all sinks have
 // completed, or everything has ended and nobody stopped it by hand.
 func (s *Supervisor) over() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	sinks, completed, ended := 0, 0, 0
-	statuses := s.Statuses()
-	for _, st := range statuses {
+	for _, a := range s.actors {
+		st := &a.status
 		if st.Role == pipeline.Sink {
 			sinks++
 			if st.State == Completed {
@@ -264,7 +272,7 @@ func (s *Supervisor) over() string {
 	switch {
 	case sinks > 0 && completed == sinks:
 		return "all sinks have completed"
-	case ended == len(statuses):
+	case ended == len(s.actors):
 		return "everything has ended"
 	}
 	return ""
@@ -272,8 +280,10 @@ func (s *Supervisor) over() string {
 
 // allReady reports whether every component is ready or has completed.
 func (s *Supervisor) allReady() bool {
-	for _, st := range s.Statuses() {
-		if !st.State.Up() && st.State != Completed {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.actors {
+		if st := a.status.State; !st.Up() && st != Completed {
 			return false
 		}
 	}

@@ -18,7 +18,7 @@ func (s *stream) drain() {
 	if err != nil {
 		return
 	}
-	buf := make([]byte, maxBuffer)
+	buf := make([]byte, 32<<10)
 	for total := 0; total <= pipeSize; {
 		var n int
 		var failed error
