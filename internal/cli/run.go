@@ -83,6 +83,7 @@ ready in time, 130 or 143 interrupted before everything was ready, or forced.`,
 	f.DurationVar(&e.ShutdownTimeout, "shutdown-timeout", 0, "bound of the whole stop, if shorter than the longest grace (default: no other bound)")
 	f.StringVar(&e.LogDir, "log-dir", "logs", "folder for the components' complete output")
 	opts.logs.add(f)
+	f.BoolVar(&e.Watch, "watch", false, "restart components whose program or watched paths change, and apply the file when it changes")
 	f.BoolVar(&opts.showStatus, "show-status", true, "print a status line now and then")
 	f.DurationVar(&opts.statusInterval, "status-interval", 10*time.Second, "time between two status lines")
 	f.BoolVarP(&opts.detach, "detach", "d", false, "run in the background and return when everything is ready")
@@ -100,25 +101,7 @@ func (a *app) run(ctx context.Context, opts runOptions) error {
 	// A closed stdout must not end flowctl before its components.
 	signal.Ignore(syscall.SIGPIPE)
 
-	if opts.statusInterval <= 0 || opts.engine.ControlPlane.TTL <= 0 || opts.engine.ControlPlane.JanitorInterval <= 0 {
-		return usageError{errors.New("--status-interval, --heartbeat-ttl and --janitor-interval must be longer than 0")}
-	}
-	p, warnings, err := pipeline.Load(opts.file, pipeline.Options{Environ: a.Env})
-	if err != nil {
-		return err
-	}
-	a.printProblems(warnings)
-	opts.engine.Pipeline, opts.engine.Environ = p, a.Env
-	if opts.engine.LogRotation, err = opts.logs.rotation(); err != nil {
-		return err
-	}
-	opts.engine.StateDir = engine.DefaultStateDir(a.getenv)
-	if opts.engine.Orchestrator, err = orchestrator(opts.engine.Orchestrator, p.Driver); err != nil {
-		return err
-	}
-	a.reap(opts.engine.StateDir)
-	opts.engine.Guardian = a.guardian()
-	eng, err := engine.New(opts.engine)
+	eng, err := a.assemble(opts, signals)
 	if err != nil {
 		return err
 	}
@@ -136,6 +119,9 @@ func (a *app) run(ctx context.Context, opts runOptions) error {
 	ready, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer giveUp()
 	caught := &interrupt{view: v, stop: stop, kill: eng.Kill}
+	if opts.reportFD != 0 { // nobody's terminal can be closed
+		caught.reload = func() { others.Go(func() { v.reload(ctx, opts.file) }) }
+	}
 	others.Go(func() { caught.await(signals, ended) })
 	others.Go(func() {
 		if v.follow(context.WithoutCancel(ctx)) != nil {
@@ -144,7 +130,7 @@ func (a *app) run(ctx context.Context, opts runOptions) error {
 		}
 	})
 	others.Go(func() {
-		if eng.AwaitReady(ready) == nil {
+		if eng.AwaitReady(ready) == nil && serves(eng.Snapshot()) {
 			report.say(reportReady)
 		}
 	})
@@ -157,6 +143,52 @@ func (a *app) run(ctx context.Context, opts runOptions) error {
 	others.Wait()
 	v.summary()
 	return caught.outcome(eng.LogPath, err)
+}
+
+// assemble reads the file and checks everything that can be checked. A signal
+// meanwhile ends that: nothing has been started yet.
+func (a *app) assemble(opts runOptions, signals <-chan os.Signal) (*engine.Engine, error) {
+	type result struct {
+		engine *engine.Engine
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		eng, err := a.prepare(opts)
+		done <- result{eng, err}
+	}()
+	select {
+	case r := <-done:
+		return r.engine, r.err
+	case sig := <-signals:
+		return nil, &interruptedError{signal: sig} // what is being read may never end
+	}
+}
+
+// prepare makes an engine of what was asked for.
+func (a *app) prepare(opts runOptions) (*engine.Engine, error) {
+	if opts.statusInterval <= 0 || opts.engine.ControlPlane.TTL <= 0 || opts.engine.ControlPlane.JanitorInterval <= 0 {
+		return nil, usageError{errors.New("--status-interval, --heartbeat-ttl and --janitor-interval must be longer than 0")}
+	}
+	if port := opts.engine.ControlPlane.Port; port < 0 || port > 65535 {
+		return nil, usageError{fmt.Errorf("--control-plane-port %d is no port: use 1 to 65535, or 0 for a free one", port)}
+	}
+	p, warnings, err := pipeline.Load(opts.file, pipeline.Options{Environ: a.Env})
+	if err != nil {
+		return nil, err
+	}
+	a.printProblems(warnings)
+	opts.engine.Pipeline, opts.engine.Environ = p, a.Env
+	if opts.engine.LogRotation, err = opts.logs.rotation(); err != nil {
+		return nil, err
+	}
+	opts.engine.StateDir = engine.DefaultStateDir(a.getenv)
+	if opts.engine.Orchestrator, err = orchestrator(opts.engine.Orchestrator, p.Driver); err != nil {
+		return nil, err
+	}
+	a.reap(opts.engine.StateDir)
+	opts.engine.Guardian = a.guardian()
+	return engine.New(opts.engine)
 }
 
 // orchestrator settles where components run: the flag, else the file, else here.
@@ -179,6 +211,8 @@ func orchestrator(flag, file string) (string, error) {
 type interrupt struct {
 	view       *runView
 	stop, kill func()
+	// reload, if not nil, is what a hang-up asks for, instead of a stop.
+	reload func()
 
 	first   os.Signal
 	firstAt time.Time
@@ -195,6 +229,8 @@ func (i *interrupt) await(signals <-chan os.Signal, ended <-chan struct{}) {
 		select {
 		case sig := <-signals:
 			switch {
+			case sig == syscall.SIGHUP && i.reload != nil:
+				i.reload()
 			case i.first == nil:
 				i.first, i.firstAt = sig, time.Now()
 				i.view.say(fmt.Sprintf("%s: stopping, dependents first; once more kills at once", signalName(sig)))

@@ -21,6 +21,9 @@ import (
 // it misses lines. The log files miss none.
 const patience = 2 * time.Second
 
+// tickSlack is how early a tick may come and still count as its time.
+const tickSlack = 100 * time.Millisecond
+
 // runView shows a run as lines: what components print and what happens to them.
 type runView struct {
 	app     *app
@@ -80,6 +83,17 @@ func (v *runView) say(text string) {
 	_ = v.lines.flush()
 }
 
+// reload applies the pipeline file anew and says what came of it.
+func (v *runView) reload(ctx context.Context, file string) {
+	changes, err := v.engine.Apply(ctx, file, false)
+	switch {
+	case err != nil:
+		v.say(fmt.Sprintf("reload of %s refused, nothing has changed: %v", file, err))
+	case len(changes) == 0:
+		v.say(fmt.Sprintf("reload of %s: nothing changes", file))
+	}
+}
+
 // statusLines prints a status line every interval, and one every second while
 // components are being stopped, until ended is closed.
 func (v *runView) statusLines(interval time.Duration, ended <-chan struct{}) {
@@ -94,7 +108,7 @@ func (v *runView) statusLines(interval time.Duration, ended <-chan struct{}) {
 			snap := v.engine.Snapshot()
 			if text := stoppingLine(v.engine, snap, now); text != "" {
 				v.say(text)
-			} else if now.Sub(last) >= interval {
+			} else if now.Sub(last) >= interval-tickSlack {
 				last = now
 				v.say(statusLine(snap))
 			}
@@ -123,7 +137,7 @@ func statusLine(snap engine.Snapshot) string {
 func stoppingLine(eng *engine.Engine, snap engine.Snapshot, now time.Time) string {
 	var parts []string
 	for _, c := range snap.Components {
-		if c.State != supervisor.Stopping || now.Sub(c.Since) < time.Second {
+		if c.State != supervisor.Stopping || now.Sub(c.Since) < time.Second-tickSlack {
 			continue
 		}
 		for _, planned := range eng.Plan().Components {

@@ -34,7 +34,11 @@ func Exec(args, env []string, dir string) Probe {
 		}
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
-			return fmt.Errorf("%s: %v: %s", args[0], err, bytes.TrimSpace(out[max(0, len(out)-maxOutput):]))
+			text := fmt.Sprintf("%s: %v", args[0], err)
+			if said := bytes.TrimSpace(out[max(0, len(out)-maxOutput):]); len(said) > 0 {
+				text += ": " + string(said)
+			}
+			return errors.New(text)
 		}
 		return err
 	}

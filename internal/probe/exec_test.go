@@ -25,7 +25,7 @@ func TestExec(t *testing.T) {
 	for _, test := range []struct{ name, script, want string }{
 		{"code 0", "exit 0", ""},
 		{"another code, with what it printed", "echo one; echo two >&2; exit 3", "/bin/sh: exit status 3: one\ntwo"},
-		{"another code, nothing printed", "exit 1", "/bin/sh: exit status 1: "},
+		{"another code, nothing printed", "exit 1", "/bin/sh: exit status 1"},
 		{"the environment is the component's", `test "$ANSWER" = 42 && test -z "$HOME"`, ""},
 		{"the folder is the component's", `test -z "$(ls)"`, ""},
 	} {

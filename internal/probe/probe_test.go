@@ -49,7 +49,7 @@ func TestAwaitFindsOutSoon(t *testing.T) {
 					t.Fatal(err)
 				}
 				late := time.Since(start) - readyAfter
-				if bound := min(max(readyAfter/16, 2*time.Millisecond), 250*time.Millisecond); readyAfter > 0 && late > bound {
+				if bound := min(max(readyAfter/16, 4*time.Millisecond), 250*time.Millisecond); readyAfter > 0 && late > bound {
 					t.Errorf("found out %v late, want at most %v", late, bound)
 				}
 				if readyAfter == 0 && (late != 0 || asked != 1) {

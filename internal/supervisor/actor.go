@@ -291,6 +291,8 @@ func stopReason(exit *driver.Exit) string {
 	switch {
 	case exit == nil:
 		return "before it had started"
+	case exit.Forced && exit.Signal == 0:
+		return exit.String() + "; what it had started had to be killed"
 	case exit.Forced:
 		return exit.String() + ": it had not ended in time"
 	default:

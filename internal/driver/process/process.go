@@ -42,11 +42,11 @@ type Guard interface {
 // Run implements driver.Driver.
 func (d Driver) Run(ctx context.Context, spec driver.Spec, att driver.Attempt) (driver.Exit, error) {
 	if err := context.Cause(ctx); err != nil {
-		return driver.Exit{}, fmt.Errorf("start %s: %w", spec.Component, err)
+		return driver.Exit{}, err
 	}
 	out, err := newOutput(att)
 	if err != nil {
-		return driver.Exit{}, fmt.Errorf("start %s: %w", spec.Component, err)
+		return driver.Exit{}, fmt.Errorf("make its pipes: %w", err)
 	}
 	cmd := &exec.Cmd{
 		Path: spec.Args[0], Args: spec.Args, Env: spec.Env, Dir: spec.Dir,
@@ -57,7 +57,7 @@ func (d Driver) Run(ctx context.Context, spec driver.Spec, att driver.Attempt) (
 	out.handedOver()
 	if err != nil {
 		out.finish()
-		return driver.Exit{}, fmt.Errorf("start %s: %w", spec.Component, startError(err))
+		return driver.Exit{}, startError(err)
 	}
 	pid := cmd.Process.Pid
 	d.Orphans.lead(pid)
