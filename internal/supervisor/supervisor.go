@@ -171,8 +171,10 @@ func (s *Supervisor) Kill() {
 // watch turns ctx's end into a stop, ends the run when its sinks have
 // completed, and bounds the time a stop takes.
 func (s *Supervisor) watch(ctx context.Context, ended <-chan struct{}) {
+	wasReady := false
 	for {
 		changed := s.change()
+		wasReady = wasReady || s.allReady()
 		if reason := s.over(); reason != "" {
 			s.stop(reason, nil)
 		}
@@ -183,7 +185,7 @@ func (s *Supervisor) watch(ctx context.Context, ended <-chan struct{}) {
 			continue
 		case <-ctx.Done():
 			var cause error
-			if !s.allReady() {
+			if !wasReady {
 				cause = ErrInterrupted
 			}
 			s.stop("asked to", cause)
