@@ -55,7 +55,7 @@ func (a *app) apply(ctx context.Context, opts applyOptions) error {
 	if name == "" {
 		name = p.Name
 	}
-	run, err := a.operate(name)
+	run, err := a.operate(ctx, name)
 	if err != nil {
 		return err
 	}

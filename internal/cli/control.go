@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -127,7 +128,7 @@ func (o *operated) start(ctx context.Context, id string) error   { return o.Star
 
 // control does one thing to components and waits until it is done.
 func (a *app) control(ctx context.Context, opts controlOptions, ids []string, v verb) error {
-	run, err := a.operate(opts.run)
+	run, err := a.operate(ctx, opts.run)
 	if err != nil {
 		return err
 	}
@@ -196,7 +197,7 @@ func hasEnded(before controlplane.Component, _ time.Time) judge {
 
 // stopRun stops the whole run and waits until its flowctl has ended.
 func (a *app) stopRun(ctx context.Context, opts controlOptions) error {
-	run, err := a.operate(opts.run)
+	run, err := a.operate(ctx, opts.run)
 	if err != nil {
 		return err
 	}
@@ -217,11 +218,11 @@ func (a *app) stopRun(ctx context.Context, opts controlOptions) error {
 	if !opts.quiet {
 		fmt.Fprintf(a.Out, "stopping %s (run %s), dependents first\n", run.run.Pipeline, run.run.ID)
 	}
-	for range following.Blocks {
+	for _, err = range following.Blocks {
 		continue // until its control plane has ended
 	}
 	switch {
-	case bounded.Err() != nil:
+	case bounded.Err() != nil, errors.Is(err, context.DeadlineExceeded):
 		return timeoutError{fmt.Errorf("%s has not ended within %s; it is still being stopped", run.run.Pipeline, opts.timeout)}
 	case !a.awaitGone(bounded, run.run):
 		return timeoutError{fmt.Errorf("the components of %s have ended, its flowctl (pid %d) has not", run.run.Pipeline, run.run.Process.PID)}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -162,8 +163,14 @@ func lastWords(text string) string {
 	if i := strings.LastIndex(text, "\nflowctl: "); i >= 0 {
 		return text[i+1:]
 	}
-	lines := strings.SplitAfter(text, "\n")
+	lines := slices.Collect(strings.Lines(text))
 	return strings.Join(lines[max(len(lines)-40, 0):], "")
+}
+
+// serves reports whether any component is ready: a run whose components have
+// all completed is over.
+func serves(s engine.Snapshot) bool {
+	return slices.ContainsFunc(s.Components, func(c engine.Component) bool { return c.State.Up() })
 }
 
 // reporter tells the flowctl that started this one in the background how far

@@ -65,7 +65,7 @@ func (a *app) events(ctx context.Context, opts eventsOptions) error {
 	if err != nil {
 		return err
 	}
-	run, err := a.operate(opts.run)
+	run, err := a.operate(ctx, opts.run)
 	if err != nil {
 		return err
 	}
@@ -115,9 +115,15 @@ func (a *app) entryWriter(format string, components []string, raw bool) (func(jo
 	case "table":
 		lines := newLinePrinter(a.Out, a.Color, components)
 		return func(b journal.Block) error {
-			if raw && b.Kind == journal.Output {
+			switch {
+			case raw && b.Kind == journal.Output:
 				_, err := a.Out.Write(b.Data)
 				return err
+			case raw && b.Kind == journal.Gap: // no part of what was printed
+				for e := range b.Entries() {
+					fmt.Fprintln(a.Err, "flowctl: "+e.Text)
+				}
+				return nil
 			}
 			return lines.print(b)
 		}, nil

@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -60,7 +59,7 @@ do next. Without ids it explains every component that is not well.`,
 
 // explain explains components, or all that are not well.
 func (a *app) explain(ctx context.Context, name string, ids []string) ([]cause, error) {
-	run, err := a.operate(name)
+	run, err := a.operate(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +71,7 @@ func (a *app) explain(ctx context.Context, name string, ids []string) ([]cause, 
 	if err := checkIDs(now.Snapshot, ids); err != nil {
 		return nil, err
 	}
-	e := &explainer{run: run, look: now}
+	e := &explainer{look: now, lastLines: run.lastLines}
 	causes := []cause{}
 	for _, c := range now.Components {
 		id := c.Status.Component
@@ -90,8 +89,9 @@ func well(c controlplane.Component) bool {
 
 // explainer follows causes through one look at a run.
 type explainer struct {
-	run  *operated
 	look look
+	// lastLines are the last that a component printed.
+	lastLines func(ctx context.Context, id string) []string
 }
 
 // explain says why c is as it is; path are the components that led to it.
@@ -179,7 +179,7 @@ func (e *explainer) sentence(ctx context.Context, c controlplane.Component) stri
 	case supervisor.Starting:
 		text := fmt.Sprintf("%s has been starting for %s", id, since)
 		if planned.Probe != nil {
-			text += fmt.Sprintf(": its probe (%s) has not passed; asked just now: %s; it may take %s",
+			text += fmt.Sprintf(": its probe (%s) has not passed%s; it may take %s",
 				probeText(planned.Probe), askProbe(ctx, planned.Probe), planned.Probe.StartTimeout)
 		}
 		return text
@@ -229,8 +229,8 @@ func (e *explainer) tellsLines(c controlplane.Component) bool {
 }
 
 // lastLines are the last a component printed; none if they cannot be had.
-func (e *explainer) lastLines(ctx context.Context, id string) []string {
-	following, err := e.run.Follow(ctx, controlplane.FollowOptions{
+func (o *operated) lastLines(ctx context.Context, id string) []string {
+	following, err := o.Follow(ctx, controlplane.FollowOptions{
 		From: 1, Components: []string{id}, Kinds: []journal.Kind{journal.Output}, Tail: explainedLines, Stop: true,
 	})
 	if err != nil {
@@ -268,56 +268,3 @@ func (e *explainer) advice(c controlplane.Component) []string {
 	}
 	return []string{logs, restart}
 }
-
-// printCauses prints chains of causes, each step one line.
-func printCauses(out io.Writer, causes []cause) error {
-	if len(causes) == 0 {
-		_, err := fmt.Fprintln(out, "Every component is ready or has completed.")
-		return err
-	}
-	for i, c := range causes {
-		if i > 0 {
-			fmt.Fprintln(out)
-		}
-		printCause(out, c, "")
-		roots := map[string]bool{}
-		printRoots(out, c, roots)
-	}
-	return nil
-}
-
-// printCause prints a cause and what is behind it, with deeper ones further in.
-func printCause(out io.Writer, c cause, indent string) {
-	arrow := ""
-	if indent != "" {
-		arrow = indent[2:] + "→ "
-	}
-	fmt.Fprintf(out, "%s%s\n", arrow, c.Text)
-	if c.LastLines != nil {
-		fmt.Fprintf(out, "%s  its last lines:\n", indent)
-	}
-	for _, line := range c.LastLines {
-		fmt.Fprintf(out, "%s  | %s\n", indent, line)
-	}
-	for _, deeper := range c.Causes {
-		printCause(out, deeper, indent+"  ")
-	}
-}
-
-// printRoots names the roots, each once, with what to do about them.
-func printRoots(out io.Writer, c cause, named map[string]bool) {
-	for _, deeper := range c.Causes {
-		printRoots(out, deeper, named)
-	}
-	if !c.Root || named[c.Component] {
-		return
-	}
-	named[c.Component] = true
-	fmt.Fprintf(out, "root cause: %s. Next:\n", c.Component)
-	for _, step := range c.Next {
-		fmt.Fprintf(out, "  %s\n", step)
-	}
-}
-
-// probeTimeout bounds the one question that explain asks itself.
-const probeTimeout = 2 * time.Second

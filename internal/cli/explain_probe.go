@@ -4,12 +4,16 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/shirou/gopsutil/v4/process"
 
 	"github.com/withobsrvr/flowctl/internal/plan"
 	"github.com/withobsrvr/flowctl/internal/probe"
 )
+
+// probeTimeout bounds the one question that explain asks itself.
+const probeTimeout = 2 * time.Second
 
 // suspended is the word for a process that was stopped by a signal.
 const suspended = "suspended (SIGSTOP)"
@@ -47,8 +51,8 @@ func probeText(p *plan.ProbeView) string {
 	}
 }
 
-// askProbe asks what a probe asks, once, from here. Commands are not run: they
-// may do more than ask.
+// askProbe asks what a probe asks, once, from here, and words the answer as a
+// part of a sentence. Commands are not run: they may do more than ask.
 func askProbe(ctx context.Context, p *plan.ProbeView) string {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -62,10 +66,10 @@ func askProbe(ctx context.Context, p *plan.ProbeView) string {
 	case p.TCP != "":
 		question = probe.TCP(p.TCP)
 	default:
-		return "not asked, it is a command"
+		return ""
 	}
 	if err := question(ctx); err != nil {
-		return err.Error()
+		return "; asked just now: " + err.Error()
 	}
-	return "it passes"
+	return "; asked just now, it passes"
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"iter"
 	"strings"
+	"unicode"
 )
 
 // level is how much a log record matters.
@@ -164,10 +165,14 @@ func newLogField(key string, raw []byte) logField {
 	}
 	value := text(raw)
 	f.lines = strings.Contains(value, "\n")
-	if f.lines || value != "" && !strings.ContainsAny(value, " \t\"=\\") {
+	if f.lines || value != "" && !strings.ContainsFunc(value, wantsQuotes) {
 		f.value = value
 	}
 	return f
+}
+
+func wantsQuotes(r rune) bool {
+	return r == '"' || r == '=' || r == '\\' || unicode.IsSpace(r) || unicode.IsControl(r)
 }
 
 // text is a value without quotes.
@@ -231,7 +236,9 @@ func (p *linePrinter) record(prefix, line []byte) {
 			p.indented(prefix, f.key, f.value)
 		}
 	}
-	p.buf = append(p.buf, '\n')
+	if bytes.HasSuffix(line, []byte("\n")) {
+		p.buf = append(p.buf, '\n')
+	}
 }
 
 // paint adds text in a colour.

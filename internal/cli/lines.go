@@ -41,6 +41,14 @@ func newLinePrinter(out io.Writer, color bool, components []string) *linePrinter
 	return p
 }
 
+// linePrinter returns a printer to standard output that shows, on a terminal, no
+// more than a terminal may be shown, and log records for people unless format is raw.
+func (a *app) linePrinter(components []string, format string) *linePrinter {
+	p := newLinePrinter(a.Out, a.Color, components)
+	p.terminal, p.pretty = a.OutTTY, a.OutTTY && format != "raw"
+	return p
+}
+
 // print writes one block.
 func (p *linePrinter) print(b journal.Block) error {
 	if b.Kind != journal.Output {
@@ -67,11 +75,10 @@ func (p *linePrinter) print(b journal.Block) error {
 		if end == 0 {
 			end = len(rest)
 		}
-		if whole := end < len(rest) || !b.Partial; p.pretty && whole {
-			p.record(prefix, rest[:end])
+		if !p.terminal { // the way of a flood
+			p.buf = append(append(p.buf, prefix...), rest[:end]...)
 		} else {
-			p.buf = append(p.buf, prefix...)
-			p.text(rest[:end])
+			p.line(prefix, rest[:end], end < len(rest) || !b.Partial)
 		}
 		rest = rest[end:]
 	}
@@ -84,6 +91,16 @@ func (p *linePrinter) print(b journal.Block) error {
 		}
 	}
 	return p.flush()
+}
+
+// line adds a line, or its beginning if it is not whole, as a terminal shows it.
+func (p *linePrinter) line(prefix, line []byte, whole bool) {
+	if p.pretty && whole {
+		p.record(prefix, line)
+		return
+	}
+	p.buf = append(p.buf, prefix...)
+	p.text(line)
 }
 
 // text adds a piece of a line.

@@ -144,7 +144,7 @@ func TestLinePrinterColours(t *testing.T) {
 		}
 		return out.String()
 	}
-	if line("left") != line("left") {
+	if first, second := line("left"), line("left"); first != second {
 		t.Error("a component changes its colour from run to run")
 	}
 	colour := func(component string) string {

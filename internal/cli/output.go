@@ -39,6 +39,14 @@ func (a *app) print(format string, value any, table func(io.Writer) error) error
 	}
 }
 
+// checkFormat refuses formats that print does not know.
+func checkFormat(format string) error {
+	if format != "table" && format != "json" && format != "yaml" {
+		return noFormat(format)
+	}
+	return nil
+}
+
 func noFormat(format string) error {
 	return usageError{fmt.Errorf("there is no output format %q; use table, json or yaml", format)}
 }

@@ -94,8 +94,11 @@ type operated struct {
 	run engine.Run
 }
 
-// operate finds a run and opens a connection to it, which the caller closes.
-func (a *app) operate(name string) (*operated, error) {
+// answerTimeout is how long a run may take for its first answer.
+const answerTimeout = 3 * time.Second
+
+// operate finds a run that answers and opens a connection to it, which the caller closes.
+func (a *app) operate(ctx context.Context, name string) (*operated, error) {
 	run, err := a.findRun(name)
 	if err != nil {
 		return nil, err
@@ -104,7 +107,25 @@ func (a *app) operate(name string) (*operated, error) {
 	if err != nil {
 		return nil, environmentError{err}
 	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	if _, err := client.Snapshot(ctx); err != nil {
+		client.Close()
+		return nil, a.unanswered(run, err)
+	}
 	return &operated{RunClient: client, run: run}, nil
+}
+
+// unanswered is why a run does not answer as it should.
+func (a *app) unanswered(run engine.Run, err error) error {
+	var refused *controlplane.RunError
+	switch {
+	case errors.As(err, &refused) && !refused.Gone:
+		return environmentError{fmt.Errorf("ask run %s: %w", run.ID, err)}
+	case a.gone(run):
+		return a.noRun(run.ID, nil)
+	}
+	return environmentError{fmt.Errorf("run %s does not answer, although its flowctl (pid %d) lives: %w", run.ID, run.Process.PID, err)}
 }
 
 // look is a run at one moment.

@@ -42,9 +42,7 @@ func newRunView(a *app, eng *engine.Engine, format string) *runView {
 	for _, c := range eng.Plan().Components {
 		ids = append(ids, c.ID)
 	}
-	lines := newLinePrinter(a.Out, a.Color, ids)
-	lines.terminal, lines.pretty = a.OutTTY, a.OutTTY && format == "auto"
-	return &runView{app: a, engine: eng, started: time.Now(), lines: lines}
+	return &runView{app: a, engine: eng, started: time.Now(), lines: a.linePrinter(ids, format)}
 }
 
 // header tells what is about to be run.

@@ -127,7 +127,10 @@ is well: its heartbeats, its probe, or only that its process lives.`,
 
 // status shows a run, once or until it ends.
 func (a *app) status(ctx context.Context, opts statusOptions) error {
-	run, err := a.operate(opts.run)
+	if err := checkFormat(opts.output); err != nil {
+		return err
+	}
+	run, err := a.operate(ctx, opts.run)
 	if err != nil {
 		return err
 	}

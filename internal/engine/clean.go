@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/withobsrvr/flowctl/internal/guardian"
@@ -67,7 +68,7 @@ func Clean(stateDir string, dryRun bool) ([]Leftover, error) {
 		left = append(left, l)
 	}
 	if !dryRun && stateDir != "" {
-		removeHalfWritten(stateDir)
+		removeStray(stateDir)
 	}
 	return left, nil
 }
@@ -97,14 +98,18 @@ func (l *Leftover) clean(boot string, dryRun bool) error {
 	return guardian.RemoveFiles(l.File)
 }
 
-// removeHalfWritten removes run files that their flowctl was killed over.
-func removeHalfWritten(stateDir string) {
-	paths, _ := filepath.Glob(runFile(stateDir, "*") + ".new")
-	for _, path := range paths {
-		info, err := os.Stat(path)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && time.Since(info.ModTime()) < time.Minute {
-			continue // it is being written
+// removeStray removes files beside which there is no run file: flowctl and its
+// guardian were killed while it was being written.
+func removeStray(stateDir string) {
+	halves, _ := filepath.Glob(runFile(stateDir, "*") + ".new")
+	records, _ := filepath.Glob(guardian.RecordPath(runFile(stateDir, "*")))
+	for _, path := range append(halves, records...) {
+		file := strings.TrimSuffix(strings.TrimSuffix(path, ".new"), ".groups")
+		if _, err := os.Stat(strings.TrimSuffix(file, ".json") + ".json"); !errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
-		_ = os.Remove(path)
+		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > time.Minute { // else it is new
+			_ = os.Remove(path)
+		}
 	}
 }

@@ -39,6 +39,9 @@ type Options struct {
 	LogDir string
 	// LogRotation bounds the files there.
 	LogRotation LogRotation
+	// Watch restarts components whose program or watched paths change, and applies
+	// the pipeline file when that changes.
+	Watch bool
 	// StateDir receives the run file; "" means none is written.
 	StateDir string
 	// Guardian is the command that watches over the run from a process of its
@@ -79,6 +82,8 @@ type Engine struct {
 	asked    context.Context
 	shutdown context.CancelFunc
 
+	replanned chan struct{} // has a value when the plan has been replaced; for the watch
+
 	applying sync.Mutex // only one Apply at a time
 
 	mu   sync.Mutex // guards plan
@@ -89,7 +94,7 @@ type Engine struct {
 // everything that can be checked before anything is started: all that is wrong
 // is in one *PreflightError. Whoever has an Engine must call Run or Close.
 func New(opts Options) (*Engine, error) {
-	e := &Engine{opts: opts, runID: newRunID(opts.Pipeline.Name), token: rand.Text(), startedAt: time.Now()}
+	e := &Engine{opts: opts, runID: newRunID(opts.Pipeline.Name), token: rand.Text(), startedAt: time.Now(), replanned: make(chan struct{}, 1)}
 	e.chronicle.exits = make(map[string][]PastExit)
 	e.asked, e.shutdown = context.WithCancel(context.Background())
 	e.opts.LogDir = cmp.Or(opts.LogDir, "logs")
@@ -168,14 +173,14 @@ func (e *Engine) Run(ctx context.Context) error {
 	// The control plane must hear the components' goodbyes: it does not end with ctx.
 	ctl, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	var parts sync.WaitGroup
+	e.guard(ctl, &parts) // from now on nothing is left, whatever happens
 	removeRunFile, err := e.writeRunFile()
 	if err != nil {
 		e.notice("other terminals cannot find this run: " + err.Error())
 	}
 	defer removeRunFile()
 
-	var parts sync.WaitGroup
-	e.guard(ctl, &parts)
 	parts.Go(func() { _ = e.registry.Run(ctl) })
 	parts.Go(func() { e.logs.run(ctl) })
 	parts.Go(func() {
@@ -188,7 +193,18 @@ func (e *Engine) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(e.asked, stop)()
+	if e.opts.Watch {
+		w, err := e.newWatch()
+		if err != nil {
+			e.notice("changes cannot be watched: " + err.Error())
+		} else {
+			parts.Go(func() { w.run(ctx) })
+		}
+	}
 	err = e.supervisor.Run(ctx)
+	e.processes.Orphans.StopRun(e.runID)
+	stop()
+	e.logs.close() // what they lack is told before the journal ends
 	e.endHistory(err)
 	e.journal.Close() // who follows it comes to its end
 	removeRunFile()
@@ -240,6 +256,10 @@ func (e *Engine) setPlan(p *plan.Plan) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.plan = p
+	select {
+	case e.replanned <- struct{}{}:
+	default:
+	}
 }
 
 // RunID names this run of the pipeline.
@@ -259,7 +279,7 @@ func (e *Engine) Endpoint() string {
 	}
 	host := addr.IP.String()
 	if addr.IP.IsUnspecified() {
-		host = "localhost"
+		host = "127.0.0.1"
 	}
 	return net.JoinHostPort(host, strconv.Itoa(addr.Port))
 }

@@ -75,7 +75,7 @@ func (l *logFiles) open(ids []string) error {
 		}
 		f := &logFile{logs: l, id: id, path: filepath.Join(l.dir, id+".log")}
 		if err := f.renew(); err != nil {
-			return fmt.Errorf("the log file of %s cannot be opened: %w", id, err)
+			return err
 		}
 		l.files[id] = f
 	}
@@ -196,7 +196,7 @@ func (f *logFile) account(written, wanted int, err error) {
 func (f *logFile) rotate() {
 	old := f.file
 	if err := f.renew(); err != nil {
-		f.logs.notice(fmt.Sprintf("the log file of %s cannot be rotated: %v", f.id, err))
+		f.logs.notice(fmt.Sprintf("%v: it is not rotated", err))
 		f.size = 0 // tried again when as much has been written once more
 		return
 	}
@@ -211,14 +211,14 @@ func (f *logFile) rotate() {
 // renew rotates away the file at path, if there is one, and opens a new one.
 func (f *logFile) renew() error {
 	if err := os.MkdirAll(f.logs.dir, 0o755); err != nil {
-		return err
+		return fmt.Errorf("the log folder %s cannot be made: %w", f.logs.dir, err)
 	}
 	if err := moveAway(f.path); err != nil {
-		return err
+		return fmt.Errorf("the old log file of %s cannot be kept: %w", f.id, err)
 	}
 	file, err := os.OpenFile(f.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
-		return err
+		return fmt.Errorf("the log file of %s cannot be opened: %w", f.id, err)
 	}
 	f.file, f.size = file, 0
 	return nil

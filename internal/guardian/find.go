@@ -33,7 +33,7 @@ func (r *Remains) look() (found []procid.Process, ended int, err error) {
 			return
 		}
 		all = append(all, p)
-		if r.known[p.ID] || carries(p.PID, r.RunID) {
+		if r.known[p.ID] || r.carries(p) {
 			ours[p.PID] = p
 			if r.freeze {
 				signal(p.ID, syscall.SIGSTOP)
@@ -60,6 +60,21 @@ func (r *Remains) look() (found []procid.Process, ended int, err error) {
 	}
 	r.remember(all)
 	return found, ended, nil
+}
+
+// carries reports whether a process carries the run's id, as far as we may know.
+func (r *Remains) carries(p procid.Process) bool {
+	if r.foreign[p.ID] || p.Zombie {
+		return false
+	}
+	env, err := environ(p.PID)
+	if err != nil || slices.Contains(env, "FLOWCTL_RUN_ID="+r.RunID) {
+		return err == nil
+	}
+	if r.foreign != nil && len(env) > 0 { // one that starts a program just now shows none
+		r.foreign[p.ID] = true
+	}
+	return false
 }
 
 // remember keeps who is a zombie now.

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -74,6 +75,7 @@ func New(opts Options) (*Guardian, error) {
 		return g, nil
 	}
 	// Without the record all is well as long as not both are killed.
+	_ = os.MkdirAll(filepath.Dir(opts.RunFile), 0o700)
 	g.record, _ = os.OpenFile(RecordPath(opts.RunFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	return g, nil
 }

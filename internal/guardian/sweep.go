@@ -14,9 +14,10 @@ const (
 	settle = 5 * time.Second
 	// quiet lies between two looks that must both find nothing: a process that
 	// starts a program just now has no environment for a moment. A look during
-	// which somebody ended does not count, but looks is how many are taken.
-	quiet = 10 * time.Millisecond
-	looks = 20
+	// which somebody ended does not count, but so many looks are enough on a
+	// machine where somebody always does.
+	quiet = 5 * time.Millisecond
+	looks = 12
 	// round is how long killed processes are waited for before the next look.
 	round = 100 * time.Millisecond
 	// freezes bounds how often a family that forks is frozen anew.
@@ -37,6 +38,10 @@ type Remains struct {
 	// known are processes that were found before: those whose parent or group
 	// leader was killed meanwhile are of the run all the same.
 	known map[procid.ID]bool
+	// foreign are processes that were found to be none of the run's: the
+	// environment of a process changes only when it starts a program, and no
+	// stranger starts one with the run's id.
+	foreign map[procid.ID]bool
 	// dead are the zombies of the look before.
 	dead map[procid.ID]bool
 	// freeze makes a look stop at once whom it finds: what moves from one process
@@ -47,7 +52,7 @@ type Remains struct {
 // Sweep stops every process of the run: SIGTERM, and after grace SIGKILL, until
 // none is found. It returns those it met. What cannot be stopped is an error.
 func Sweep(r Remains, grace time.Duration) ([]procid.Process, error) {
-	r.known = make(map[procid.ID]bool)
+	r.known, r.foreign = make(map[procid.ID]bool), make(map[procid.ID]bool)
 	s := sweep{Remains: r, polite: time.Now().Add(grace)}
 	err := s.run()
 	return s.met, err

@@ -12,7 +12,7 @@ import (
 )
 
 // grace is what components get between SIGTERM and SIGKILL when flowctl is dead.
-const grace = 300 * time.Millisecond
+const grace = 250 * time.Millisecond
 
 // Watch is the guardian's side: it reads from pipe what flowctl tells until its
 // end. Unless flowctl said goodbye it stops what is left of the run and removes
@@ -35,12 +35,13 @@ func Watch(pipe io.Reader, runID, runFile string) error {
 	return RemoveFiles(runFile)
 }
 
-// RemoveFiles removes a run file and what belongs to it; "" is nothing to remove.
+// RemoveFiles removes a run file and what belongs to it, half-written ones too;
+// "" is nothing to remove.
 func RemoveFiles(runFile string) error {
 	if runFile == "" {
 		return nil
 	}
-	for _, path := range []string{RecordPath(runFile), runFile} {
+	for _, path := range []string{RecordPath(runFile), runFile + ".new", runFile} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

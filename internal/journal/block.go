@@ -62,20 +62,28 @@ func (b Block) tail(n int) []Entry {
 type ring struct {
 	blocks []Block
 	head   int // index of the oldest
-	bytes  int // sum of the blocks' data
+	bytes  int // sum of the blocks' sizes
 }
+
+// size is how much memory a block of output takes: a component that writes line
+// by line makes many small ones.
+func (b *Block) size() int { return blockBytes + len(b.Data) }
+
+// blockBytes is what a block takes besides its data, counting that the queue has
+// room for up to twice the blocks it holds.
+const blockBytes = 256
 
 func (r *ring) len() int        { return len(r.blocks) - r.head }
 func (r *ring) at(i int) *Block { return &r.blocks[r.head+i] }
 
 func (r *ring) push(b Block) {
 	r.blocks = append(r.blocks, b)
-	r.bytes += len(b.Data)
+	r.bytes += b.size()
 }
 
 // pop drops the oldest block; the slice is compacted when half of it is dead.
 func (r *ring) pop() {
-	r.bytes -= len(r.blocks[r.head].Data)
+	r.bytes -= r.blocks[r.head].size()
 	r.blocks[r.head] = Block{}
 	r.head++
 	if r.head > len(r.blocks)/2 {

@@ -45,7 +45,7 @@ type Entry struct {
 
 // Options bound a journal.
 type Options struct {
-	// OutputBytes is how much output is kept; 0 means 64 MiB.
+	// OutputBytes is how much memory the output that is kept takes; 0 means 64 MiB.
 	OutputBytes int
 	// Events is how many entries of other kinds are kept; 0 means 10,000.
 	Events int
@@ -107,7 +107,7 @@ func (j *Journal) appendOutput(b Block) {
 	if j.closed {
 		return
 	}
-	for j.output.bytes+len(b.Data) > j.limits.OutputBytes && j.output.len() > 0 {
+	for j.output.bytes+b.size() > j.limits.OutputBytes && j.output.len() > 0 {
 		if !j.waitForReaders() {
 			j.drop()
 		}

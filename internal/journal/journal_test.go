@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -82,7 +83,7 @@ func TestEventsAndOutputShareOneOrder(t *testing.T) {
 }
 
 func TestChatterDoesNotEvictEvents(t *testing.T) {
-	j := New(Options{OutputBytes: 100})
+	j := New(Options{OutputBytes: 1000})
 	j.Append(Entry{Kind: State, Text: "started"})
 	w := j.Writer("c", "stdout", nil)
 	for i := range 1000 {
@@ -98,8 +99,8 @@ func TestChatterDoesNotEvictEvents(t *testing.T) {
 	if last := got[len(got)-1]; last != "line 999" {
 		t.Errorf("last entry is %q", last)
 	}
-	if j.output.bytes > 100 {
-		t.Errorf("%d bytes are kept, the limit is 100", j.output.bytes)
+	if j.output.bytes > 1000 {
+		t.Errorf("%d bytes are kept, the limit is 1000", j.output.bytes)
 	}
 }
 
@@ -149,6 +150,7 @@ func TestPatientReaderMissesNothing(t *testing.T) {
 	j := New(Options{OutputBytes: 4096})
 	var got int
 	var reader sync.WaitGroup
+	reads := make(chan struct{})
 	reader.Go(func() {
 		for b := range j.Follow(t.Context(), FollowOptions{Patience: time.Minute}) {
 			for e := range b.Entries() {
@@ -156,12 +158,16 @@ func TestPatientReaderMissesNothing(t *testing.T) {
 					t.Errorf("got %q, want %d", e.Text, got)
 					return
 				}
-				got++
+				if got++; got == 1 {
+					close(reads)
+				}
 			}
 		}
 	})
 	w := j.Writer("c", "stdout", nil)
-	for i := range 100_000 {
+	fmt.Fprintln(w, 0)
+	<-reads
+	for i := 1; i < 100_000; i++ {
 		fmt.Fprintln(w, i)
 	}
 	j.Close()
@@ -169,6 +175,37 @@ func TestPatientReaderMissesNothing(t *testing.T) {
 	if got != 100_000 {
 		t.Errorf("got %d lines", got)
 	}
+}
+
+// Writers that wait for a reader at the same time use its patience up once, not each.
+func TestWritersShareAReadersPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := New(Options{OutputBytes: 1000})
+		release := make(chan struct{})
+		var reader, writers sync.WaitGroup
+		reader.Go(func() {
+			for range j.Follow(t.Context(), FollowOptions{Patience: time.Second}) {
+				<-release
+			}
+		})
+		synctest.Wait()
+		start := time.Now()
+		for i := range 20 {
+			writers.Go(func() {
+				w := j.Writer(fmt.Sprint(i), "stdout", nil)
+				for range 100 {
+					fmt.Fprintln(w, "a line of some length")
+				}
+			})
+		}
+		writers.Wait()
+		if d := time.Since(start); d < time.Second || d > 1100*time.Millisecond {
+			t.Errorf("the writers were held up for %v, want the patience of 1s", d)
+		}
+		close(release)
+		j.Close()
+		reader.Wait()
+	})
 }
 
 func TestFollowEndsWithContext(t *testing.T) {
@@ -215,4 +252,24 @@ func TestRingCompacts(t *testing.T) {
 	if b := r.from(10_000); b != nil {
 		t.Errorf("from(10000) = %d", b.First)
 	}
+}
+
+// A component that writes line by line takes no more memory than one that
+// writes in blocks.
+func TestSmallWritesAreBoundedInMemory(t *testing.T) {
+	const limit = 4 << 20
+	j := New(Options{OutputBytes: limit})
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	w := j.Writer("c", "stdout", nil)
+	for range 200_000 {
+		fmt.Fprint(w, "\n")
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if got := int(after.HeapAlloc) - int(before.HeapAlloc); got > limit*3/2 {
+		t.Errorf("%d bytes for %d", got, limit)
+	}
+	runtime.KeepAlive(j)
 }

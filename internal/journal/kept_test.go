@@ -7,7 +7,7 @@ import (
 )
 
 func TestKept(t *testing.T) {
-	j := New(Options{OutputBytes: 25})
+	j := New(Options{OutputBytes: 2*blockBytes + 25})
 	kept := func(wantFirst uint64, want map[string]int64) {
 		t.Helper()
 		first, dropped := j.Kept()

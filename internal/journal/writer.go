@@ -47,7 +47,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 // Close records what is left of an unfinished line.
 func (w *Writer) Close() error {
 	if len(w.pending) > 0 {
-		w.emit(w.pending, false)
+		w.emit(bytes.Clone(w.pending), false)
 		w.pending = nil
 	}
 	return nil

@@ -101,6 +101,8 @@ func lifeFields() []field[written] {
 			func(w *written) *Stop { return &w.Stop }),
 		component("progress", progressShape(), "", "By what it shows that it gets on; without it nobody watches that.",
 			func(w *written) **Progress { return &w.Progress }),
+		component("watch", listOf(words()), "", "Files and folders, relative to this file, whose change restarts it under `run --watch`; so does a change of its program, without being listed.",
+			func(w *written) *[]string { return &w.Watch }),
 	}
 }
 

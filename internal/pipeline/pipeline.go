@@ -78,6 +78,9 @@ type Component struct {
 	// Progress is nil when nobody watches whether it gets on.
 	Progress *Progress
 	Stop     Stop
+	// Watch are files and folders, relative to the file, whose change restarts the
+	// component while a run watches them.
+	Watch []string
 	// Volumes and Resources are for containers; the process orchestrator has no use for them.
 	Volumes   []Volume
 	Resources Resources

@@ -50,7 +50,7 @@ func readProc(pid int, name string) ([]byte, error) {
 
 // The fields that follow the name in /proc/<pid>/stat, counted from there.
 const (
-	fieldState, fieldParent, fieldGroup, fieldSession, fieldStart = 0, 1, 2, 3, 19
+	fieldState, fieldParent, fieldGroup, fieldSession, fieldThreads, fieldStart = 0, 1, 2, 3, 17, 19
 )
 
 // parseStat reads /proc/<pid>/stat. The name may contain anything, brackets and
@@ -64,8 +64,10 @@ func parseStat(text []byte) (Process, bool) {
 	if len(fields) <= fieldStart {
 		return Process{}, false
 	}
-	state := fields[fieldState]
-	p := Process{Name: string(text[open+1 : end]), Zombie: state == "Z" || state == "X"}
+	p := Process{Name: string(text[open+1 : end])}
+	// The first thread may have ended while others have not: they still hold its files.
+	dead := fields[fieldState] == "Z" || fields[fieldState] == "X"
+	p.Zombie = dead && (fields[fieldThreads] == "0" || fields[fieldThreads] == "1")
 	var err error
 	for _, field := range []struct {
 		text string
@@ -125,13 +127,14 @@ func PIDs() ([]int, error) {
 }
 
 // Environ returns the environment that a process began with, as KEY=value. A
-// process that this user may not look into is an error.
+// process that this user may not look into is an error. While a process starts a
+// program it has none.
 func Environ(pid int) ([]string, error) {
 	text, err := readProc(pid, "environ")
 	if err != nil {
 		return nil, err
 	}
-	return strings.Split(strings.TrimRight(string(text), "\x00"), "\x00"), nil
+	return strings.FieldsFunc(string(text), func(r rune) bool { return r == 0 }), nil
 }
 
 // Open takes hold of a process, even of a zombie; ErrGone if it is no more, and

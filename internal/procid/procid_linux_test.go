@@ -24,6 +24,7 @@ func TestParseStat(t *testing.T) {
 		{"12 (a) b (c) Z 3 4 5" + rest, Process{ID: ID{PID: 12, Start: 4711}, Name: "a) b (c", Parent: 3, Group: 4, Session: 5, Zombie: true}, true},
 		{"12 (\n) S 99 1 1) S 3 4 5" + rest, Process{ID: ID{PID: 12, Start: 4711}, Name: "\n) S 99 1 1", Parent: 3, Group: 4, Session: 5}, true},
 		{"12 () X 3 4 5" + rest, Process{ID: ID{PID: 12, Start: 4711}, Parent: 3, Group: 4, Session: 5, Zombie: true}, true},
+		{"12 (threads) Z 3 4 5 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 2 0 4711 0", Process{ID: ID{PID: 12, Start: 4711}, Name: "threads", Parent: 3, Group: 4, Session: 5}, true},
 		{"12 (short) S 3 4 5", Process{}, false},
 		{"x (sleep) S 3 4 5" + rest, Process{}, false},
 		{") 12 (", Process{}, false},

@@ -278,11 +278,14 @@ func frozen(t *testing.T, h Host) {
 // child returns the process id that the test program reported.
 func (r *run) child(t *testing.T) int {
 	t.Helper()
-	var pid int
-	if _, err := fmt.Sscanf(r.stdout.String(), "child %d", &pid); err != nil {
-		t.Fatalf("no child reported in %q", r.stdout.String())
+	for line := range strings.Lines(r.stdout.String()) { // the child may print first
+		var pid int
+		if _, err := fmt.Sscanf(line, "child %d", &pid); err == nil {
+			return pid
+		}
 	}
-	return pid
+	t.Fatalf("no child reported in %q", r.stdout.String())
+	return 0
 }
 
 // gone fails the test if the child that the test program reported lives.

@@ -15,18 +15,20 @@ func (g group) signal(sig syscall.Signal) { _ = syscall.Kill(-int(g), sig) }
 // alive reports whether the group has a member, be it one that has ended and was not waited for.
 func (g group) alive() bool { return !errors.Is(syscall.Kill(-int(g), 0), syscall.ESRCH) }
 
-// wait returns when the group is empty. Its members that have lost their
-// parents are our children (see NewOrphans), so the kernel tells. Members
-// that still have a parent elsewhere, and all members on systems that know no
-// adoption, have to be asked for.
+// wait returns when the group is empty, as it mostly is when its leader has
+// ended. Members that have lost their parents are our children (see NewOrphans).
+// Nobody tells when the last member goes: it may end, and it may leave for a
+// group of its own, which wakes nobody who waits for the group.
 func (g group) wait() {
-	for {
-		_, err := syscall.Wait4(-int(g), nil, 0, nil)
-		if err != nil && !errors.Is(err, syscall.EINTR) {
-			break
+	for pause := time.Millisecond; g.alive(); pause = min(2*pause, 10*time.Millisecond) {
+		for {
+			pid, err := syscall.Wait4(-int(g), nil, syscall.WNOHANG, nil)
+			if !errors.Is(err, syscall.EINTR) && (pid <= 0 || err != nil) {
+				break
+			}
 		}
-	}
-	for pause := time.Millisecond; g.alive(); pause = min(2*pause, 20*time.Millisecond) {
-		<-time.After(pause)
+		if g.alive() {
+			<-time.After(pause)
+		}
 	}
 }

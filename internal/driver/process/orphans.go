@@ -23,6 +23,9 @@ type Orphans struct {
 	looking sync.Mutex // held by who looks
 }
 
+// lastGrace is what StopRun gives between SIGTERM and SIGKILL.
+const lastGrace = 300 * time.Millisecond
+
 // idleTime is how long an ended child may wait to be waited for before it is
 // nobody's: who has started a process waits for it all the time.
 const idleTime = time.Second
@@ -86,41 +89,88 @@ func (o *Orphans) list() []int {
 	return l.found
 }
 
-// mark is how what an attempt has left behind is known, wherever it went: by
-// the names in its environment, or by one of the attempt's pipes.
+// mark is how what an attempt has left behind is known, wherever it went.
 type mark struct {
-	run, component string
-	pipes          []string
+	env   []string // variables that it carries, all of them; empty: nobody does
+	pipes []string // or the pipes of which it holds one as its output
 }
 
 // markOf reads the mark off a spec.
 func markOf(spec driver.Spec, out *output) mark {
-	var m mark
+	m := mark{pipes: []string{out.stdout.name(), out.stderr.name()}}
+	var run, component string
 	for _, kv := range spec.Env { // the last of a name counts
-		switch name, value, _ := strings.Cut(kv, "="); {
-		case name == "FLOWCTL_RUN_ID":
-			m.run = kv
-		case name == "FLOWCTL_COMPONENT_ID" && value == spec.Component:
-			m.component = kv
-		case name == "FLOWCTL_COMPONENT_ID":
-			m.component = "" // the file says otherwise: perhaps for several components
+		switch name, value, _ := strings.Cut(kv, "="); name {
+		case "FLOWCTL_RUN_ID":
+			run = kv
+		case "FLOWCTL_COMPONENT_ID":
+			component = kv
+			if value != spec.Component { // the file says so, perhaps for several components
+				component = ""
+			}
 		}
 	}
-	m.pipes = []string{out.stdout.name(), out.stderr.name()}
+	if run != "" && component != "" {
+		m.env = []string{run, component}
+	}
 	return m
 }
 
-// of returns the living orphans with the mark.
-func (o *Orphans) of(m mark) []procid.Process {
-	var found []procid.Process
-	for _, pid := range o.list() {
-		p, err := procid.Read(pid)
-		if err == nil && !p.Zombie && m.on(pid) {
-			found = append(found, p)
+// StopRun stops what carries the run's id when all attempts have ended: what
+// their marks did not show.
+func (o *Orphans) StopRun(runID string) {
+	_, _ = o.stop(mark{env: []string{"FLOWCTL_RUN_ID=" + runID}}, syscall.SIGTERM, time.Now().Add(lastGrace), nil)
+}
+
+// again is how often there is another look at most because of doubt.
+const again = 10
+
+// of returns the living orphans with the mark, and those of known, which had it:
+// one that is ending shows it no more. One that starts a program just
+// now shows no environment for a moment, and one that has ended may have started
+// another after the look: while such are met for the first time, o looks again.
+func (o *Orphans) of(m mark, known map[procid.ID]bool) []procid.Process {
+	met := make(map[procid.ID]int)
+	for range again {
+		var found []procid.Process
+		ended, doubt := false, false
+		for _, pid := range o.list() {
+			p, err := procid.Read(pid)
+			if err != nil || p.Zombie {
+				ended = ended || met[p.ID] == 0
+				met[p.ID]++
+				continue
+			}
+			mine := yes
+			if !known[p.ID] {
+				mine = m.on(pid)
+			}
+			switch mine {
+			case yes:
+				found = append(found, p)
+			case unknown:
+				doubt = doubt || met[p.ID] < again/2
+				met[p.ID]++
+			}
+		}
+		if len(found) > 0 || !ended && !doubt {
+			return found
+		}
+		if doubt {
+			<-time.After(time.Millisecond)
 		}
 	}
-	return found
+	return nil
 }
+
+// answer is to the question whether a process carries a mark.
+type answer int
+
+const (
+	no answer = iota
+	yes
+	unknown
+)
 
 // stop stops the orphans with the mark: sig, then, when kill is closed or at
 // the deadline, SIGKILL. It reports whether it came to that; what is left settle
@@ -135,7 +185,7 @@ func (o *Orphans) stop(m mark, sig syscall.Signal, deadline time.Time, kill <-ch
 		grace.Reset(settle)
 	}
 	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
-		if left = o.of(m); len(left) == 0 {
+		if left = o.of(m, asked); len(left) == 0 {
 			return nil, forced
 		}
 		for _, p := range left {

@@ -101,19 +101,22 @@ func (s *stream) name() string {
 	return fmt.Sprintf("pipe:[%d]", stat.Ino)
 }
 
-// on reports whether the process carries the mark.
-func (m mark) on(pid int) bool {
-	if m.run != "" && m.component != "" {
-		env, err := procid.Environ(pid)
-		if err == nil && slices.Contains(env, m.run) && slices.Contains(env, m.component) {
-			return true
-		}
+// on reports whether the process carries the mark; unknown when it shows no
+// environment, as it does while it starts a program.
+func (m mark) on(pid int) answer {
+	env, err := procid.Environ(pid)
+	missing := func(variable string) bool { return !slices.Contains(env, variable) }
+	if err == nil && len(m.env) > 0 && !slices.ContainsFunc(m.env, missing) {
+		return yes
 	}
 	for _, fd := range []string{"1", "2"} {
 		target, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/fd/" + fd)
 		if err == nil && slices.Contains(m.pipes, target) {
-			return true
+			return yes
 		}
 	}
-	return false
+	if err == nil && len(env) == 0 {
+		return unknown
+	}
+	return no
 }

@@ -3,6 +3,8 @@ package process
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -16,31 +18,36 @@ import (
 	"github.com/withobsrvr/flowctl/internal/procid"
 )
 
-
 // shell is a spec that runs a shell script as component id.
 func shell(t *testing.T, id, script string) driver.Spec {
 	return driver.Spec{
 		Component: id, Args: []string{"/bin/sh", "-c", script}, Dir: t.TempDir(), StopGrace: 5 * time.Second,
-		Env: []string{"PATH=" + os.Getenv("PATH"), "FLOWCTL_RUN_ID=" + t.Name(), "FLOWCTL_COMPONENT_ID=" + id},
+		Env: []string{"PATH=" + os.Getenv("PATH"), "FLOWCTL_RUN_ID=" + runID(t), "FLOWCTL_COMPONENT_ID=" + id},
 	}
 }
 
-// begin runs spec until stop is called, which returns what it printed.
-func begin(t *testing.T, d Driver, spec driver.Spec) (stop func() string) {
+// runID is one that no other test has, and no other test process.
+func runID(t *testing.T) string { return fmt.Sprint(t.Name(), os.Getpid()) }
+
+// begin runs spec until stop is called. It returns when spec has printed something.
+func begin(t *testing.T, d Driver, spec driver.Spec) (stop func()) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	var out bytes.Buffer
-	started, ended := make(chan struct{}), make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background()) // until stop, in a cleanup perhaps
+	read, write := io.Pipe()
+	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_, err := d.Run(ctx, spec, driver.Attempt{Number: 1, Stdout: &out, Stderr: &out, Started: func(driver.Ref) { close(started) }})
+		_, err := d.Run(ctx, spec, driver.Attempt{Number: 1, Stdout: write, Stderr: io.Discard})
 		if err != nil {
 			t.Error(err)
 		}
 	}()
-	<-started
-	stop = func() string { cancel(); <-ended; return out.String() }
-	t.Cleanup(func() { stop() })
+	if _, err := read.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	read.Close() // nobody reads on
+	stop = func() { cancel(); <-ended }
+	t.Cleanup(stop)
 	return stop
 }
 
@@ -62,7 +69,7 @@ func TestZombiesAreReaped(t *testing.T) {
 	o := NewOrphans()
 	o.idle = 50 * time.Millisecond
 	care(t, o)
-	stop := begin(t, Driver{Orphans: o}, shell(t, "daemons", "while :; do (setsid true &); sleep 0.01; done"))
+	stop := begin(t, Driver{Orphans: o}, shell(t, "daemons", "echo up; while :; do (setsid true &); sleep 0.01; done"))
 	most := 0
 	for range 100 {
 		cmd := exec.Command("sh", "-c", "sleep 0.01; exit 7")
@@ -88,13 +95,13 @@ func TestZombiesAreReaped(t *testing.T) {
 // what another component has left is not touched.
 func TestOrphansAreStoppedWithTheirAttempt(t *testing.T) {
 	o := care(t, NewOrphans())
-	others := shell(t, "other", "(setsid sleep 100 & echo $!) | cat; sleep 100")
+	others := shell(t, "other", "setsid sleep 100 & echo up; sleep 100")
 	stopOther := begin(t, Driver{Orphans: o}, others)
 	for name, script := range map[string]string{
 		"environment": "setsid sleep 100 >/dev/null 2>&1 & echo $!; exec true",
 		"pipe":        "env -i PATH=$PATH setsid sleep 100 & echo $!; exec true",
-		"own group":   "set -m; sleep 100 & echo $!; exec true",
-		"stubborn":    "setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' & echo $!; exec true",
+		"own group":   "exec bash -mc 'sleep 100 >/dev/null 2>&1 & echo $!; disown'",
+		"stubborn":    "setsid sh -c 'trap \"\" TERM; echo $$; while :; do sleep 1; done' & sleep 0.1",
 		"family":      "setsid sh -c 'sleep 100 & setsid sleep 100 & wait' & echo $!; exec true",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -102,11 +109,11 @@ func TestOrphansAreStoppedWithTheirAttempt(t *testing.T) {
 			spec := shell(t, "component", script)
 			spec.StopGrace = 200 * time.Millisecond
 			var out bytes.Buffer
-			exit, err := Driver{Orphans: o}.Run(t.Context(), spec, driver.Attempt{Number: 1, Stdout: &out, Stderr: &out})
+			exit, err := Driver{Orphans: o}.Run(t.Context(), spec, driver.Attempt{Number: 1, Stdout: &out, Stderr: io.Discard})
 			if err != nil || exit.Code != 0 || exit.Signal != 0 {
 				t.Errorf("%+v, %v; want the leader's exit", exit, err)
 			}
-			if left := carriers("FLOWCTL_RUN_ID=" + t.Name()); len(left) > 0 {
+			if left := carriers("FLOWCTL_RUN_ID=" + runID(t)); len(left) > 0 {
 				t.Errorf("left over: %v", left)
 			}
 			if pid := strings.TrimSpace(out.String()); pid == "" || syscall.Kill(atoi(t, pid), 0) == nil {
@@ -115,11 +122,11 @@ func TestOrphansAreStoppedWithTheirAttempt(t *testing.T) {
 		})
 	}
 	t.Cleanup(func() { // after the subtests
-		if left := carriers("FLOWCTL_COMPONENT_ID=other"); len(left) < 2 {
+		if left := carriers("FLOWCTL_RUN_ID=" + runID(t)); len(left) < 2 {
 			t.Errorf("of the other component there is only %v", left)
 		}
 		stopOther()
-		if left := carriers("FLOWCTL_COMPONENT_ID=other"); len(left) > 0 {
+		if left := carriers("FLOWCTL_RUN_ID=" + runID(t)); len(left) > 0 {
 			t.Errorf("left over of the other component: %v", left)
 		}
 	})
@@ -168,7 +175,7 @@ func (g *tally) Remove(pid int) {
 func TestGuardIsTold(t *testing.T) {
 	var guard tally
 	d := Driver{Orphans: care(t, NewOrphans()), Guard: &guard}
-	stop := begin(t, d, shell(t, "told", "exec sleep 100"))
+	stop := begin(t, d, shell(t, "told", "echo up; exec sleep 100"))
 	guard.mu.Lock()
 	if len(guard.leaders) != 1 || guard.leaders[0].Group != guard.leaders[0].PID || !guard.leaders[0].Alive() || len(guard.removed) != 0 {
 		t.Errorf("while it lives: %+v", &guard.leaders)
@@ -177,6 +184,25 @@ func TestGuardIsTold(t *testing.T) {
 	stop()
 	if len(guard.leaders) != 1 || len(guard.removed) != 1 || guard.removed[0] != guard.leaders[0].PID {
 		t.Errorf("after its end: %+v, %v", guard.leaders, guard.removed)
+	}
+}
+
+// What hides from its attempt's end is found at the run's.
+func TestStopRun(t *testing.T) {
+	o := care(t, NewOrphans())
+	spec := shell(t, "hidden", "env FLOWCTL_COMPONENT_ID=other setsid sleep 100 >/dev/null 2>&1 & sleep 0.1; echo up")
+	stop := begin(t, Driver{Orphans: o}, spec)
+	stop()
+	if left := carriers("FLOWCTL_RUN_ID=" + runID(t)); len(left) != 1 {
+		t.Errorf("after the attempt: %v, want one that hides", left)
+	}
+	o.StopRun("another" + runID(t))
+	if left := carriers("FLOWCTL_RUN_ID=" + runID(t)); len(left) != 1 {
+		t.Errorf("after the end of another run: %v", left)
+	}
+	o.StopRun(runID(t))
+	if left := carriers("FLOWCTL_RUN_ID=" + runID(t)); len(left) != 0 {
+		t.Errorf("after the run: %v", left)
 	}
 }
 

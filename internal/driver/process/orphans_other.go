@@ -18,7 +18,7 @@ func adopt() {}
 
 func children() []int { return nil }
 
-func (m mark) on(int) bool { return false }
+func (m mark) on(int) answer { return no }
 
 func (s *stream) name() string { return "" }
 

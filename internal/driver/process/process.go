@@ -118,6 +118,7 @@ func (a *attempt) supervise(ctx context.Context) error {
 	leader, empty := make(chan driver.Exit, 1), make(chan struct{})
 	var waiters sync.WaitGroup
 	waiters.Go(func() {
+		awaitEnd(a.cmd.Process.Pid)
 		// Wait fails only for a process that is not ours.
 		_ = a.cmd.Wait()
 		a.Orphans.forget(a.cmd.Process.Pid)

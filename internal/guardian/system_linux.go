@@ -2,7 +2,6 @@ package guardian
 
 import (
 	"os"
-	"slices"
 
 	"github.com/withobsrvr/flowctl/internal/procid"
 )
@@ -11,9 +10,5 @@ import (
 // flowctl, and its end is what the guardian is there for.
 func standOut() { _ = os.WriteFile("/proc/self/comm", []byte("guardian"), 0) }
 
-// carries reports whether a process carries the run's id. One that we may not
-// look into is another user's.
-func carries(pid int, runID string) bool {
-	env, err := procid.Environ(pid)
-	return err == nil && slices.Contains(env, "FLOWCTL_RUN_ID="+runID)
-}
+// environ is what a process began with.
+func environ(pid int) ([]string, error) { return procid.Environ(pid) }
