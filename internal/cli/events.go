@@ -113,7 +113,7 @@ func sinceTime(text string) (time.Time, error) {
 func (a *app) entryWriter(format string, components []string, raw bool) (func(journal.Block) error, error) {
 	switch format {
 	case "table":
-		lines := newLinePrinter(a.Out, a.Color, components)
+		lines := a.linePrinter(components, "auto")
 		return func(b journal.Block) error {
 			switch {
 			case raw && b.Kind == journal.Output:
