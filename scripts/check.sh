@@ -7,8 +7,13 @@ export PATH="$PWD/.tools:$PATH"
 step() { printf -- '-- %s\n' "$*"; }
 fail() { printf 'check: %s\n' "$*" >&2; exit 1; }
 
+# sources are the Go files somebody wrote.
+sources() {
+  git ls-files --cached --others --exclude-standard '*.go' | grep -v '\.pb\.go$' | while read -r f; do [ ! -f "$f" ] || echo "$f"; done
+}
+
 step "format"
-unformatted=$(git ls-files --cached --others --exclude-standard '*.go' | grep -v '\.pb\.go$' | xargs gofmt -l)
+unformatted=$(sources | xargs gofmt -l)
 [ -z "$unformatted" ] || fail "not gofmt'ed: $unformatted"
 
 step "vet and staticcheck"
@@ -16,7 +21,7 @@ go vet ./...
 staticcheck ./...
 
 step "size of files and functions"
-long=$(git ls-files --cached --others --exclude-standard '*.go' | grep -v '\.pb\.go$' | xargs wc -l | awk '$2 != "total" && $1 > 500 {print $2" ("$1")"}')
+long=$(sources | xargs wc -l | awk '$2 != "total" && $1 > 500 {print $2" ("$1")"}')
 [ -z "$long" ] || fail "files over 500 lines: $long"
 
 step "generated code"
