@@ -3,16 +3,15 @@
 //
 // A guardian is a small process of its own, in a session of its own. It reads
 // from a pipe whose other end only flowctl has, and which the system closes
-// when flowctl ends, however it ends. flowctl tells it of the process groups
-// that live, and says goodbye at the regular end of a run. When the pipe ends
-// without a goodbye, the guardian stops what is left of the run.
+// when flowctl ends, however it ends. At the regular end of a run flowctl says
+// goodbye. When the pipe ends without a goodbye, the guardian reads from a file
+// which process groups lived, and stops what is left of the run.
 //
 // It touches only processes that are of the run: see Find.
 package guardian
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,7 +25,7 @@ import (
 )
 
 const (
-	// patience is how long the guardian may take to read a line, and to end.
+	// patience is how long the guardian may take to end after a goodbye.
 	patience = time.Second
 	// brief is how long a guardian lives at least unless something is very wrong,
 	// rounds how often it may live shorter before it is given up.
@@ -43,9 +42,9 @@ type Options struct {
 	Env []string
 	// RunID is what the processes of the run carry as FLOWCTL_RUN_ID.
 	RunID string
-	// RunFile is what the guardian removes with its own record; "" if there is
-	// none. Beside it, at RecordPath, stands which groups live: it is for Sweep,
-	// if flowctl and the guardian are killed together.
+	// RunFile is what the guardian removes with its record; "" if there is none.
+	// The record stands beside it, at RecordPath: there it is found by Sweep, if
+	// flowctl and the guardian are killed together.
 	RunFile string
 	// Notice is called when there is no guardian any more, from Run.
 	Notice func(string)
@@ -61,26 +60,43 @@ type Guardian struct {
 	mu      sync.Mutex // guards all below
 	process *exec.Cmd
 	pipe    *os.File
-	record  *os.File // nil if there is none
-	groups  map[int]procid.Process
+	// record says which groups live. Guardians have it open too, and read it when
+	// flowctl is dead: to tell them costs flowctl one write, and them nothing.
+	record *os.File
+	size   int // of the record
+	groups map[int]procid.Process
 }
 
 // New starts a guardian. Whoever has one must call Run.
 func New(opts Options) (*Guardian, error) {
-	g := &Guardian{opts: opts, groups: make(map[int]procid.Process)}
+	record, err := newRecord(opts.RunFile)
+	if err != nil {
+		return nil, fmt.Errorf("start the guardian: %w", err)
+	}
+	g := &Guardian{opts: opts, record: record, groups: make(map[int]procid.Process)}
 	if err := g.start(); err != nil {
+		g.removeRecord()
 		return nil, err
 	}
-	if opts.RunFile == "" {
-		return g, nil
-	}
-	// Without the record all is well as long as not both are killed.
-	_ = os.MkdirAll(filepath.Dir(opts.RunFile), 0o700)
-	g.record, _ = os.OpenFile(RecordPath(opts.RunFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	return g, nil
 }
 
-// start starts the process and tells it what lives; the caller holds mu, or is New.
+// newRecord makes an empty record, without a name if there is no run file.
+func newRecord(runFile string) (*os.File, error) {
+	if runFile == "" {
+		f, err := os.CreateTemp("", "flowctl-")
+		if err == nil {
+			err = os.Remove(f.Name())
+		}
+		return f, err
+	}
+	if err := os.MkdirAll(filepath.Dir(runFile), 0o700); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(RecordPath(runFile), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+}
+
+// start starts the process; the caller holds mu, or is New.
 func (g *Guardian) start() error {
 	read, write, err := os.Pipe() // no child inherits them
 	if err != nil {
@@ -93,16 +109,13 @@ func (g *Guardian) start() error {
 	}
 	cmd := &exec.Cmd{
 		Path: args[0], Args: args, Env: append([]string{"GOMAXPROCS=1", "GOGC=25"}, g.opts.Env...),
-		Dir: "/", Stdin: read, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+		Dir: "/", Stdin: read, ExtraFiles: []*os.File{g.record}, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
 	if err := cmd.Start(); err != nil {
 		write.Close()
 		return fmt.Errorf("start the guardian: %w", err)
 	}
 	g.process, g.pipe = cmd, write
-	for _, p := range g.groups {
-		g.tell(groupLine(p))
-	}
 	return nil
 }
 
@@ -122,39 +135,29 @@ func (g *Guardian) Remove(pid int) {
 	g.note(goneLine(pid))
 }
 
-// note tells the guardian and writes the record; the caller holds mu.
+// maxRecord is how large the record gets before it is written anew.
+const maxRecord = 64 << 10
+
+// note writes a line to the record; the caller holds mu. A full disk keeps
+// nobody from anything: what carries the run's id is found without a record.
 func (g *Guardian) note(line string) {
-	g.tell(line)
-	if g.record == nil {
-		return
-	}
-	if info, err := g.record.Stat(); err == nil && info.Size() > maxRecord {
+	g.size += len(line)
+	if g.size > maxRecord {
 		var all strings.Builder // the lines of those that are gone are dropped
 		for _, p := range g.groups {
 			all.WriteString(groupLine(p))
 		}
 		line = all.String()
+		g.size = len(line)
 		_ = g.record.Truncate(0)
 	}
 	_, _ = g.record.WriteString(line)
 }
 
-// maxRecord is how large the record gets before it is written anew.
-const maxRecord = 64 << 10
-
-// tell writes one line to the guardian; the caller holds mu. A guardian that
-// does not read is none: it is killed, and Run starts another, which is told all.
-func (g *Guardian) tell(line string) {
-	_ = g.pipe.SetWriteDeadline(time.Now().Add(patience))
-	if _, err := g.pipe.WriteString(line); errors.Is(err, os.ErrDeadlineExceeded) {
-		_ = g.process.Process.Kill()
-	}
-}
-
 // Run keeps a guardian alive until ctx is done, and then says goodbye and
 // waits for its end. It returns nil.
 func (g *Guardian) Run(ctx context.Context) error {
-	defer g.close()
+	defer g.removeRecord()
 	for quick := 0; ; {
 		begin, ended := time.Now(), make(chan struct{})
 		go func() {
@@ -192,17 +195,14 @@ func (g *Guardian) restart(quick int) error {
 	if quick >= rounds {
 		return fmt.Errorf("the guardian has ended %d times at once: %s", quick, g.process.ProcessState)
 	}
-	old := g.pipe
-	if err := g.start(); err != nil {
-		return err
-	}
-	return old.Close()
+	_ = g.pipe.Close() // nobody reads from it
+	return g.start()
 }
 
 // goodbye ends the guardian; ended is closed when it has ended.
 func (g *Guardian) goodbye(ended <-chan struct{}) {
 	g.mu.Lock()
-	g.tell(byeLine)
+	_, _ = g.pipe.WriteString(bye) // it fails if the guardian has ended
 	_ = g.pipe.Close()
 	process := g.process.Process
 	g.mu.Unlock()
@@ -216,14 +216,15 @@ func (g *Guardian) goodbye(ended <-chan struct{}) {
 	}
 }
 
-// close removes the record.
-func (g *Guardian) close() {
+// removeRecord ends everything that New has made.
+func (g *Guardian) removeRecord() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	_ = g.pipe.Close()
-	if g.record != nil {
-		_ = g.record.Close()
+	if g.pipe != nil {
+		_ = g.pipe.Close()
+	}
+	_ = g.record.Close()
+	if g.opts.RunFile != "" {
 		_ = os.Remove(g.record.Name())
-		g.record = nil
 	}
 }

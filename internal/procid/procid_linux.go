@@ -39,13 +39,32 @@ func Read(pid int) (Process, error) {
 	return p, nil
 }
 
-// readProc reads a file of a process.
+// readProc reads a file of a process in one go, as the kernel makes it anew for
+// each; it is called for many processes at a time.
 func readProc(pid int, name string) ([]byte, error) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/" + name)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
 		return nil, ErrGone
 	}
-	return text, err
+	if err != nil {
+		return nil, fmt.Errorf("open %s of process %d: %w", name, pid, err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	for buf, n := make([]byte, 4<<10), 0; ; {
+		got, err := unix.Read(fd, buf[n:])
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.ESRCH):
+			return nil, ErrGone
+		case err != nil:
+			return nil, fmt.Errorf("read %s of process %d: %w", name, pid, err)
+		}
+		if n += got; got == 0 || n < len(buf) {
+			return buf[:n], nil
+		}
+		buf = append(buf, make([]byte, 3*len(buf))...)
+	}
 }
 
 // The fields that follow the name in /proc/<pid>/stat, counted from there.

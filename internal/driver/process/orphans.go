@@ -1,6 +1,7 @@
 package process
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,7 +21,8 @@ type Orphans struct {
 	leaders map[int]struct{}
 	next    *look
 
-	looking sync.Mutex // held by who looks
+	looking   sync.Mutex // held by who looks; guards notBefore
+	notBefore time.Time
 }
 
 // lastGrace is what StopRun gives between SIGTERM and SIGKILL.
@@ -55,12 +57,25 @@ func (o *Orphans) forget(pid int) {
 // before a look begins share it.
 type look struct {
 	done  chan struct{}
-	found []int
+	found []orphan
 }
 
-// list returns the pids of our children that lead no attempt, the ended ones
-// too. Whatever is a child when it is called is in it.
-func (o *Orphans) list() []int {
+// orphan is a child of ours that leads no attempt, at the time of a look.
+type orphan struct {
+	procid.Process
+	// env is its environment, empty for one that starts a program just now, or ends.
+	env []string
+	// outputs is where its standard streams go.
+	outputs []string
+}
+
+// restraint is how many times as long as a look took nobody looks again: looking
+// is not what the machine is there for when everything ends.
+const restraint = 3
+
+// list returns our children that lead no attempt, the ended ones too. Whatever
+// is a child when it is called is in it.
+func (o *Orphans) list() []orphan {
 	o.mu.Lock()
 	l, first := o.next, o.next == nil
 	if first {
@@ -74,19 +89,27 @@ func (o *Orphans) list() []int {
 	}
 	o.looking.Lock()
 	defer o.looking.Unlock()
+	if rest := time.Until(o.notBefore); rest > 0 {
+		<-time.After(rest)
+	}
 	o.mu.Lock()
 	o.next = nil // who asks from now on needs another look
 	o.mu.Unlock()
-	for _, pid := range children() {
-		o.mu.Lock()
-		_, leader := o.leaders[pid]
-		o.mu.Unlock()
-		if !leader {
-			l.found = append(l.found, pid)
-		}
-	}
+	begin := time.Now()
+	l.found = examine(o.strangers(children()))
+	o.notBefore = time.Now().Add(restraint * time.Since(begin))
 	close(l.done)
 	return l.found
+}
+
+// strangers returns those of pids that lead no attempt.
+func (o *Orphans) strangers(pids []int) []int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.DeleteFunc(pids, func(pid int) bool {
+		_, leads := o.leaders[pid]
+		return leads
+	})
 }
 
 // mark is how what an attempt has left behind is known, wherever it went.
@@ -133,44 +156,33 @@ func (o *Orphans) of(m mark, known map[procid.ID]bool) []procid.Process {
 	met := make(map[procid.ID]int)
 	for range again {
 		var found []procid.Process
-		ended, doubt := false, false
-		for _, pid := range o.list() {
-			p, err := procid.Read(pid)
-			if err != nil || p.Zombie {
-				ended = ended || met[p.ID] == 0
-				met[p.ID]++
-				continue
-			}
-			mine := yes
-			if !known[p.ID] {
-				mine = m.on(pid)
-			}
-			switch mine {
-			case yes:
-				found = append(found, p)
-			case unknown:
+		doubt := false
+		for _, p := range o.list() {
+			switch {
+			case p.Zombie:
+				doubt = doubt || met[p.ID] == 0
+			case known[p.ID] || m.on(p):
+				found = append(found, p.Process)
+			case len(p.env) == 0:
 				doubt = doubt || met[p.ID] < again/2
-				met[p.ID]++
 			}
+			met[p.ID]++
 		}
-		if len(found) > 0 || !ended && !doubt {
+		if len(found) > 0 || !doubt {
 			return found
-		}
-		if doubt {
-			<-time.After(time.Millisecond)
 		}
 	}
 	return nil
 }
 
-// answer is to the question whether a process carries a mark.
-type answer int
-
-const (
-	no answer = iota
-	yes
-	unknown
-)
+// on reports whether a process carries the mark.
+func (m mark) on(p orphan) bool {
+	missing := func(variable string) bool { return !slices.Contains(p.env, variable) }
+	if len(m.env) > 0 && !slices.ContainsFunc(m.env, missing) {
+		return true
+	}
+	return slices.ContainsFunc(p.outputs, func(output string) bool { return slices.Contains(m.pipes, output) })
+}
 
 // stop stops the orphans with the mark: sig, then, when kill is closed or at
 // the deadline, SIGKILL. It reports whether it came to that; what is left settle

@@ -49,18 +49,16 @@ func adopt() {
 // reap waits for the ended children that were seen ended before, and returns
 // those that it sees for the first time.
 func (o *Orphans) reap(seen map[procid.ID]bool) map[procid.ID]bool {
-	fresh := make(map[procid.ID]bool)
-	for _, pid := range o.list() {
-		p, err := procid.Read(pid)
-		if err != nil || !p.Zombie {
-			continue
-		}
-		if !seen[p.ID] {
+	fresh, due := make(map[procid.ID]bool), make(map[procid.ID]bool)
+	for _, p := range o.list() {
+		switch {
+		case p.Zombie && seen[p.ID]:
+			due[p.ID] = true
+		case p.Zombie:
 			fresh[p.ID] = true
-			continue
 		}
-		waitFor(map[procid.ID]bool{p.ID: true})
 	}
+	waitFor(due)
 	return fresh
 }
 
@@ -101,22 +99,24 @@ func (s *stream) name() string {
 	return fmt.Sprintf("pipe:[%d]", stat.Ino)
 }
 
-// on reports whether the process carries the mark; unknown when it shows no
-// environment, as it does while it starts a program.
-func (m mark) on(pid int) answer {
-	env, err := procid.Environ(pid)
-	missing := func(variable string) bool { return !slices.Contains(env, variable) }
-	if err == nil && len(m.env) > 0 && !slices.ContainsFunc(m.env, missing) {
-		return yes
-	}
-	for _, fd := range []string{"1", "2"} {
-		target, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/fd/" + fd)
-		if err == nil && slices.Contains(m.pipes, target) {
-			return yes
+// examine reads what there is to know of children.
+func examine(pids []int) []orphan {
+	var all []orphan
+	for _, pid := range pids {
+		p, err := procid.Read(pid)
+		if err != nil {
+			continue // somebody has waited for it
 		}
+		found := orphan{Process: p}
+		if !p.Zombie {
+			found.env, _ = procid.Environ(pid)
+			for _, fd := range []string{"1", "2"} {
+				if target, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/fd/" + fd); err == nil {
+					found.outputs = append(found.outputs, target)
+				}
+			}
+		}
+		all = append(all, found)
 	}
-	if err == nil && len(env) == 0 {
-		return unknown
-	}
-	return no
+	return all
 }

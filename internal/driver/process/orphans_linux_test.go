@@ -223,7 +223,11 @@ func TestLooksAreShared(t *testing.T) {
 	var all sync.WaitGroup
 	for range 200 {
 		all.Go(func() {
-			if found := o.list(); !slices.Contains(found, child.Process.Pid) || slices.Contains(found, leader.Process.Pid) {
+			var found []int
+			for _, p := range o.list() {
+				found = append(found, p.PID)
+			}
+			if !slices.Contains(found, child.Process.Pid) || slices.Contains(found, leader.Process.Pid) {
 				t.Errorf("found %v, want %d and not %d", found, child.Process.Pid, leader.Process.Pid)
 			}
 		})

@@ -18,7 +18,7 @@ func adopt() {}
 
 func children() []int { return nil }
 
-func (m mark) on(int) answer { return no }
+func examine([]int) []orphan { return nil }
 
 func (s *stream) name() string { return "" }
 

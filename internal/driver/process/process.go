@@ -60,13 +60,14 @@ func (d Driver) Run(ctx context.Context, spec driver.Spec, att driver.Attempt) (
 		return driver.Exit{}, startError(err)
 	}
 	pid := cmd.Process.Pid
+	_ = cmd.Process.Release() // awaitExit waits for it
 	d.Orphans.lead(pid)
 	d.guard(pid)
 	if att.Started != nil { // before any of its output
 		att.Started(driver.Ref{PID: pid})
 	}
 	out.copy()
-	a := attempt{Driver: d, cmd: cmd, spec: spec, Attempt: att, group: group(pid)}
+	a := attempt{Driver: d, spec: spec, Attempt: att, group: group(pid)}
 	err = a.supervise(ctx)
 	if err == nil {
 		err = a.stopOrphans(markOf(spec, out))
@@ -102,7 +103,6 @@ func startError(err error) error {
 type attempt struct {
 	Driver
 	driver.Attempt
-	cmd   *exec.Cmd
 	spec  driver.Spec
 	group group
 	exit  driver.Exit
@@ -118,11 +118,9 @@ func (a *attempt) supervise(ctx context.Context) error {
 	leader, empty := make(chan driver.Exit, 1), make(chan struct{})
 	var waiters sync.WaitGroup
 	waiters.Go(func() {
-		awaitEnd(a.cmd.Process.Pid)
-		// Wait fails only for a process that is not ours.
-		_ = a.cmd.Wait()
-		a.Orphans.forget(a.cmd.Process.Pid)
-		leader <- exitOf(a.cmd.ProcessState)
+		exit := awaitExit(int(a.group))
+		a.Orphans.forget(int(a.group))
+		leader <- exit
 		a.group.wait()
 		close(empty)
 	})
@@ -182,10 +180,18 @@ func (a *attempt) stopOrphans(m mark) error {
 	return nil
 }
 
-// exitOf translates a process state.
-func exitOf(s *os.ProcessState) driver.Exit {
-	if ws, ok := s.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		return driver.Exit{Code: -1, Signal: ws.Signal()}
+// awaitExit waits for the process pid, a child of ours, and returns how it ended.
+func awaitExit(pid int) driver.Exit {
+	awaitEnd(pid)
+	var status syscall.WaitStatus
+	for {
+		// It fails only for a process that is not ours.
+		if _, err := syscall.Wait4(pid, &status, 0, nil); !errors.Is(err, syscall.EINTR) {
+			break
+		}
 	}
-	return driver.Exit{Code: s.ExitCode()}
+	if status.Signaled() {
+		return driver.Exit{Code: -1, Signal: status.Signal()}
+	}
+	return driver.Exit{Code: status.ExitStatus()}
 }

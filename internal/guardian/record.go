@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 
 	"github.com/withobsrvr/flowctl/internal/procid"
 )
-
-// byeLine ends a regular run.
-const byeLine = "bye\n"
 
 // groupLine tells of a group by its leader, goneLine that it is empty.
 func groupLine(leader procid.Process) string {
@@ -28,24 +27,18 @@ type Group struct {
 	Session int
 }
 
-// readLines reads what flowctl tells until its end: the groups that live, and
-// whether flowctl said goodbye. A line cut off by flowctl's death is left out.
-func readLines(from io.Reader, boot string) (groups []Group, bye bool, err error) {
+// readGroups reads a record of the given boot: the groups that live. A line cut
+// off by flowctl's death is left out.
+func readGroups(from io.Reader, boot string) ([]Group, error) {
 	living := make(map[int]Group)
 	in := bufio.NewReader(from)
 	for {
 		line, err := in.ReadString('\n')
-		if err != nil {
-			for _, g := range living {
-				groups = append(groups, g)
-			}
-			if errors.Is(err, io.EOF) {
-				err = nil
-			}
-			return groups, false, err
+		if errors.Is(err, io.EOF) {
+			return slices.Collect(maps.Values(living)), nil
 		}
-		if line == byeLine {
-			return nil, true, nil
+		if err != nil {
+			return nil, fmt.Errorf("read which groups live: %w", err)
 		}
 		g := Group{Leader: procid.ID{Boot: boot}}
 		if n, _ := fmt.Sscanf(line, "group %d %d %d\n", &g.Leader.PID, &g.Leader.Start, &g.Session); n == 3 {
@@ -69,6 +62,5 @@ func ReadRecord(runFile, boot string) ([]Group, error) {
 		return nil, err
 	}
 	defer f.Close()
-	groups, _, err := readLines(f, boot)
-	return groups, err
+	return readGroups(f, boot)
 }
