@@ -205,8 +205,8 @@ func TestControl(t *testing.T) {
 	h.want("wait --for stopped sleeper", 0, "sleeper stopped after ", "")
 	h.want("start sleeper -q", 0, "", "")
 	h.want("wait sleeper", 0, "sleeper ready after ", "")
-	h.want("wait --for completed sleeper --timeout 50ms", 4, "", "not within 50ms: sleeper is ready")
-	h.want("wait --for stopped --timeout 50ms", 4, "", "not within 50ms: 1 of 1 components are running")
+	h.want("wait --for completed sleeper --timeout 1s", 4, "", "not within 1s: sleeper is ready")
+	h.want("wait --for stopped --timeout 1s", 4, "", "not within 1s: 1 of 1 components are running")
 	h.want("restart sleeper --no-wait", 0, "", "")
 	h.want("wait", 0, "tiny ready after ", "")
 }

@@ -175,7 +175,7 @@ func refusedCode(e *controlplane.RunError) int {
 	switch {
 	case e.Invalid:
 		return 2
-	case e.Gone, e.Denied:
+	case e.Gone, e.Denied, e.Environment:
 		return 3
 	default:
 		return 1

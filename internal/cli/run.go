@@ -100,6 +100,8 @@ func (a *app) run(ctx context.Context, opts runOptions) error {
 	defer signal.Stop(signals)
 	// A closed stdout must not end flowctl before its components.
 	signal.Ignore(syscall.SIGPIPE)
+	everyday := collectSeldom(a.getenv)
+	defer everyday()
 
 	eng, err := a.assemble(opts, signals)
 	if err != nil {
@@ -130,7 +132,9 @@ func (a *app) run(ctx context.Context, opts runOptions) error {
 		}
 	})
 	others.Go(func() {
-		if eng.AwaitReady(ready) == nil && serves(eng.Snapshot()) {
+		err := eng.AwaitReady(ready)
+		everyday()
+		if err == nil && serves(eng.Snapshot()) {
 			report.say(reportReady)
 		}
 	})

@@ -86,9 +86,9 @@ func (v *runView) reload(ctx context.Context, file string) {
 	changes, err := v.engine.Apply(ctx, file, false)
 	switch {
 	case err != nil:
-		v.say(fmt.Sprintf("reload of %s refused, nothing has changed: %v", file, err))
+		v.engine.Notice(fmt.Sprintf("reload of %s refused, nothing has changed: %v", file, err))
 	case len(changes) == 0:
-		v.say(fmt.Sprintf("reload of %s: nothing changes", file))
+		v.engine.Notice(fmt.Sprintf("reload of %s: nothing changes", file))
 	}
 }
 

@@ -22,9 +22,11 @@ import (
 
 // runStatus is a run as status shows it.
 type runStatus struct {
-	Run        string            `json:"run"`
-	Pipeline   string            `json:"pipeline"`
+	Run      string `json:"run"`
+	Pipeline string `json:"pipeline"`
+	// Ready of Total components are ready, whichever are shown.
 	Ready      int               `json:"ready"`
+	Total      int               `json:"total"`
 	Components []componentStatus `json:"components"`
 }
 
@@ -151,7 +153,7 @@ func (a *app) status(ctx context.Context, opts statusOptions) error {
 
 // statusOf words a look; ids, if any, choose the components.
 func statusOf(run *operated, l look, ids []string) runStatus {
-	s := runStatus{Run: run.run.ID, Pipeline: run.run.Pipeline, Ready: ready(l.Snapshot), Components: []componentStatus{}}
+	s := runStatus{Run: run.run.ID, Pipeline: run.run.Pipeline, Ready: ready(l.Snapshot), Total: len(l.Snapshot.Components), Components: []componentStatus{}}
 	for _, c := range l.Components {
 		id := c.Status.Component
 		if len(ids) > 0 && !slices.Contains(ids, id) {
@@ -214,7 +216,7 @@ func healthOf(c controlplane.Component, planned plan.ComponentView, now time.Tim
 
 // printStatus prints the table.
 func printStatus(out io.Writer, s runStatus, now time.Time) error {
-	fmt.Fprintf(out, "%s  run %s  %d of %d ready\n\n", s.Pipeline, s.Run, s.Ready, len(s.Components))
+	fmt.Fprintf(out, "%s  run %s  %d of %d ready\n\n", s.Pipeline, s.Run, s.Ready, s.Total)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tROLE\tSTATE\tAGE\tATTEMPT\tRESTARTS\tPID\tLAST EXIT\tHEALTH\tREASON")
 	for _, c := range s.Components {

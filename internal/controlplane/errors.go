@@ -39,6 +39,7 @@ func wireError(err error) error {
 func refused(err error) error {
 	var unknown *supervisor.UnknownError
 	var problems pipeline.Problems
+	var here interface{ Environment() bool } // something on this machine is in the way
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return wireError(err)
@@ -46,7 +47,9 @@ func refused(err error) error {
 		return status.Error(codes.NotFound, err.Error())
 	case errors.As(err, &problems):
 		return status.Error(codes.InvalidArgument, err.Error())
-	default:
+	case errors.As(err, &here) && here.Environment():
 		return status.Error(codes.FailedPrecondition, err.Error())
+	default:
+		return status.Error(codes.Aborted, err.Error())
 	}
 }

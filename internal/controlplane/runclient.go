@@ -34,8 +34,8 @@ type RunError struct {
 	Text string
 	// Gone is true when nobody answers any more, Denied when the token is not the
 	// run's, Invalid when what was asked for makes no sense: an unknown
-	// component, a wrong file.
-	Gone, Denied, Invalid bool
+	// component, a wrong file; Environment when something on its machine is in the way.
+	Gone, Denied, Invalid, Environment bool
 }
 
 func (e *RunError) Error() string { return e.Text }
@@ -195,7 +195,8 @@ func (c *RunClient) runError(err error) error {
 	default:
 		return &RunError{
 			Text: s.Message(), Gone: code == codes.Unavailable, Denied: code == codes.PermissionDenied,
-			Invalid: code == codes.NotFound || code == codes.InvalidArgument,
+			Invalid:     code == codes.NotFound || code == codes.InvalidArgument,
+			Environment: code == codes.FailedPrecondition,
 		}
 	}
 }

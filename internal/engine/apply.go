@@ -38,9 +38,10 @@ func (e *Engine) Apply(ctx context.Context, file string, dryRun bool) ([]plan.Ch
 	if err := e.logs.open(added(next, changes)); err != nil {
 		return nil, &PreflightError{Problems: []string{err.Error()}}
 	}
-	e.notice(fmt.Sprintf("applying %s: %s", file, summary(changes)))
+	e.Notice(fmt.Sprintf("applying %s: %s", file, summary(changes)))
 	e.setPlan(next)
-	if _, err := e.supervisor.Apply(ctx, next); err != nil {
+	// Half a plan is no plan: whoever asked may leave, it is carried out.
+	if _, err := e.supervisor.Apply(context.WithoutCancel(ctx), next); err != nil {
 		return changes, fmt.Errorf("apply %s: %w", file, err)
 	}
 	return changes, nil

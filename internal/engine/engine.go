@@ -108,14 +108,21 @@ func New(opts Options) (*Engine, error) {
 		problems = append(problems, listenProblem(err))
 	}
 	e.listener = lis
-	e.plan, err = plan.New(opts.Pipeline, e.planOptions(nil))
+	var allocated []int // nobody listened there a moment ago
+	planning := e.planOptions(nil)
+	planning.AllocatePort = func() (int, error) {
+		port, err := allocatePort()
+		allocated = append(allocated, port)
+		return port, err
+	}
+	e.plan, err = plan.New(opts.Pipeline, planning)
 	if err != nil {
 		e.Close()
 		return nil, err
 	}
-	problems = append(problems, preflight(e.plan)...)
+	problems = append(problems, preflight(e.plan, allocated...)...)
 	if len(problems) == 0 {
-		if e.logs, err = openLogs(e.opts.LogDir, e.opts.LogRotation, e.plan, e.notice); err != nil {
+		if e.logs, err = openLogs(e.opts.LogDir, e.opts.LogRotation, e.plan, e.Notice); err != nil {
 			problems = append(problems, err.Error())
 		}
 	}
@@ -177,7 +184,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.guard(ctl, &parts) // from now on nothing is left, whatever happens
 	removeRunFile, err := e.writeRunFile()
 	if err != nil {
-		e.notice("other terminals cannot find this run: " + err.Error())
+		e.Notice("other terminals cannot find this run: " + err.Error())
 	}
 	defer removeRunFile()
 
@@ -186,7 +193,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	parts.Go(func() {
 		server := controlplane.New(controlplane.Options{Registry: e.registry, Run: e, Token: e.token, Logger: e.opts.Logger})
 		if err := server.Serve(ctl, e.listener); err != nil {
-			e.notice("the control plane has ended: " + err.Error())
+			e.Notice("the control plane has ended: " + err.Error())
 		}
 	})
 	e.beginHistory()
@@ -196,7 +203,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	if e.opts.Watch {
 		w, err := e.newWatch()
 		if err != nil {
-			e.notice("changes cannot be watched: " + err.Error())
+			e.Notice("changes cannot be watched: " + err.Error())
 		} else {
 			parts.Go(func() { w.run(ctx) })
 		}
@@ -284,8 +291,8 @@ func (e *Engine) Endpoint() string {
 	return net.JoinHostPort(host, strconv.Itoa(addr.Port))
 }
 
-// notice records something flowctl itself has to say.
-func (e *Engine) notice(text string) {
+// Notice records, where every view and other terminals see it, what flowctl itself has to say.
+func (e *Engine) Notice(text string) {
 	e.journal.Append(journal.Entry{Kind: journal.Notice, Text: text})
 }
 
@@ -348,6 +355,9 @@ func (e *Engine) Snapshot() Snapshot {
 
 // PreflightError is all that stands in the way of a run, found before anything was started.
 type PreflightError struct{ Problems []string }
+
+// Environment reports that the machine is to blame, not who asked.
+func (e *PreflightError) Environment() bool { return true }
 
 func (e *PreflightError) Error() string {
 	if len(e.Problems) == 1 {

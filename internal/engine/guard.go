@@ -19,9 +19,9 @@ func (e *Engine) guard(ctx context.Context, parts *sync.WaitGroup) {
 	if e.opts.StateDir != "" {
 		path = runFile(e.opts.StateDir, e.runID)
 	}
-	g, err := guardian.New(guardian.Options{Command: e.opts.Guardian, RunID: e.runID, RunFile: path, Notice: e.notice})
+	g, err := guardian.New(guardian.Options{Command: e.opts.Guardian, RunID: e.runID, RunFile: path, Notice: e.Notice})
 	if err != nil {
-		e.notice("nothing watches over this run, a kill -9 of flowctl would leave its components behind: " + err.Error())
+		e.Notice("nothing watches over this run, a kill -9 of flowctl would leave its components behind: " + err.Error())
 		return
 	}
 	e.processes.Guard = g

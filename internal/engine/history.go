@@ -158,7 +158,7 @@ func (e *Engine) writeHistory(outcome Outcome, reason string, ended time.Time) {
 		})
 	}
 	if err := writeJSON(historyFile(e.opts.StateDir, e.runID), past); err != nil {
-		e.notice("the history of this run is not kept: " + err.Error())
+		e.Notice("the history of this run is not kept: " + err.Error())
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 // preflight returns everything that would keep a component from starting, one
 // sentence each: nothing is started before all of it is well. Ports in ours are
-// held by this run itself.
+// not looked at: this run itself holds them, or has just found them free.
 func preflight(p *plan.Plan, ours ...int) []string {
 	var problems []string
 	for _, c := range p.Components {

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -19,7 +20,8 @@ const (
 	Changed ChangeKind = "changed"
 )
 
-// Change is one component that a new plan treats differently.
+// Change is one component that a new plan treats differently, or, with an empty
+// Component, the pipeline as a whole.
 type Change struct {
 	Component string        `json:"component"`
 	Kind      ChangeKind    `json:"kind"`
@@ -37,6 +39,9 @@ type FieldChange struct {
 // components in the order of next, then removed ones in the order of old.
 func Diff(old, next *Plan) []Change {
 	var changes []Change
+	if old.OnFailure != next.OnFailure {
+		changes = append(changes, Change{Kind: Changed, Fields: []FieldChange{{"on_failure", string(old.OnFailure), string(next.OnFailure)}}})
+	}
 	for i := range next.Components {
 		c := &next.Components[i]
 		before, ok := old.Component(c.ID)
@@ -45,7 +50,7 @@ func Diff(old, next *Plan) []Change {
 			changes = append(changes, Change{Component: c.ID, Kind: Added})
 		case !c.equal(before):
 			changes = append(changes, Change{Component: c.ID, Kind: Changed,
-				Fields: fieldChanges(before.view(newMasker(old), true), c.view(newMasker(next), true))})
+				Fields: slices.Concat(secretChanges(before, c), fieldChanges(before.view(newMasker(old), true), c.view(newMasker(next), true)))})
 		}
 	}
 	for _, c := range old.Components {
@@ -85,8 +90,22 @@ func fieldChanges(old, next ComponentView) []FieldChange {
 			changes = append(changes, FieldChange{Field: name, Old: was[name], New: is[name]})
 		}
 	}
-	if changes == nil { // only masked values differ
-		changes = append(changes, FieldChange{Field: "env", Old: masked, New: masked})
+	return changes
+}
+
+// secretChanges are the variables whose change does not show: both values are masked.
+func secretChanges(old, next *Component) []FieldChange {
+	before := map[string]string{}
+	for _, v := range old.Env {
+		if v.Secret() {
+			before[v.Name] = v.Value
+		}
+	}
+	var changes []FieldChange
+	for _, v := range next.Env {
+		if was, ok := before[v.Name]; ok && v.Secret() && was != v.Value {
+			changes = append(changes, FieldChange{Field: "env." + v.Name, Old: masked, New: masked})
+		}
 	}
 	return changes
 }
@@ -120,7 +139,7 @@ func fieldTexts(c ComponentView) map[string]string {
 // String shows a change as lines: "+ id", "- id", "~ id" and what differs.
 func (c Change) String() string {
 	mark := map[ChangeKind]string{Added: "+", Removed: "-", Changed: "~"}[c.Kind]
-	text := fmt.Sprintf("%s %s", mark, c.Component)
+	text := fmt.Sprintf("%s %s", mark, cmp.Or(c.Component, "the pipeline"))
 	for _, f := range c.Fields {
 		text += fmt.Sprintf("\n    %s: %s → %s", f.Field, orNothing(f.Old), orNothing(f.New))
 	}

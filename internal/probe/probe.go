@@ -50,7 +50,7 @@ const (
 
 // Await puts the question until it has been answered well SuccessThreshold times
 // in a row: at once, then after growing pauses. A degraded answer counts as a
-// good one. When ctx is done it returns the last answer, or ctx's cause if there was none.
+// good one, and is returned if it was the last. When ctx is done it returns the last answer, or ctx's cause if there was none.
 func Await(ctx context.Context, p Probe, t Timing) error {
 	start := time.Now()
 	var last error
@@ -65,7 +65,7 @@ func Await(ctx context.Context, p Probe, t Timing) error {
 		if err == nil || IsDegraded(err) {
 			good++
 			if good >= max(t.SuccessThreshold, 1) {
-				return nil
+				return err
 			}
 		} else {
 			good, last = 0, err
@@ -79,17 +79,16 @@ func Await(ctx context.Context, p Probe, t Timing) error {
 	}
 }
 
-// Watch puts the question of a healthy component every Interval until ctx is
-// done and calls report whenever the verdict changes: with nil for healthy, a
+// Watch puts the question of a component, of which Await has returned verdict,
+// every Interval until ctx is done and calls report whenever the verdict changes: with nil for healthy, a
 // Degraded, or the last failure when there were FailureThreshold in a row.
-func Watch(ctx context.Context, p Probe, t Timing, report func(error)) {
+func Watch(ctx context.Context, p Probe, t Timing, verdict error, report func(error)) {
 	interval := t.Interval
 	if interval <= 0 {
 		interval = 10 * time.Second
 	}
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	var verdict error
 	good, bad := 0, 0
 	for {
 		select {

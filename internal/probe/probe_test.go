@@ -77,7 +77,7 @@ func TestAwaitCountsSuccessesInARow(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &script{answers: test.answers}
-				if err := probe.Await(t.Context(), s.probe, probe.Timing{SuccessThreshold: test.threshold}); err != nil {
+				if err := probe.Await(t.Context(), s.probe, probe.Timing{SuccessThreshold: test.threshold}); err != test.answers[len(test.answers)-1] {
 					t.Fatal(err)
 				}
 				if s.asked != test.asked {
@@ -155,7 +155,7 @@ func watch(t *testing.T, timing probe.Timing, d time.Duration, answers ...error)
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 	s := &script{answers: answers}
-	probe.Watch(ctx, s.probe, timing, func(err error) {
+	probe.Watch(ctx, s.probe, timing, nil, func(err error) {
 		verdict := "healthy"
 		if err != nil {
 			verdict = err.Error()
@@ -204,7 +204,7 @@ func TestWatchGivesAProbeItsTimeout(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		start := time.Now()
-		probe.Watch(ctx, silent, probe.Timing{Interval: 10 * time.Second, FailureThreshold: 1}, func(err error) {
+		probe.Watch(ctx, silent, probe.Timing{Interval: 10 * time.Second, FailureThreshold: 1}, nil, func(err error) {
 			if err == nil || err.Error() != "no answer within 2s" || time.Since(start) != 12*time.Second {
 				t.Errorf("after %v: %v, want after 12s: no answer within 2s", time.Since(start), err)
 			}
@@ -221,7 +221,7 @@ func TestWatchThrowsAwayAnAnswerThatComesTooLate(t *testing.T) {
 		probe.Watch(ctx, func(ctx context.Context) error {
 			asked = true
 			return silent(ctx)
-		}, probe.Timing{FailureThreshold: 1}, func(err error) { t.Errorf("reported %v of a component nobody asks about any more", err) })
+		}, probe.Timing{FailureThreshold: 1}, nil, func(err error) { t.Errorf("reported %v of a component nobody asks about any more", err) })
 		if !asked {
 			t.Error("the question was never put")
 		}

@@ -209,7 +209,11 @@ func (a *actor) awaitDependencies() step {
 		waiting, never := a.unmet()
 		switch {
 		case s.isStopping():
-			a.enter(Stopped, "never started")
+			reason := "never started"
+			if a.attempts > 0 {
+				reason = "before it was started again"
+			}
+			a.enter(Stopped, reason)
 			return leave
 		case never != "":
 			a.fail(never)

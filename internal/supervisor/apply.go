@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/withobsrvr/flowctl/internal/pipeline"
 	"github.com/withobsrvr/flowctl/internal/plan"
@@ -10,43 +11,46 @@ import (
 
 // Apply makes next the plan: removed components are stopped, changed ones are
 // stopped and started anew, added ones are started, and all others are left
-// alone. It returns when the removed ones have ended and the rest is under way.
-// Only one Apply may be under way at a time.
+// alone. Nothing is started before all that is to end has ended: it may have
+// the ports of what comes. Only one Apply may be under way at a time.
 func (s *Supervisor) Apply(ctx context.Context, next *plan.Plan) ([]plan.Change, error) {
 	s.mu.Lock()
 	old := s.plan
 	s.mu.Unlock()
 	changes := plan.Diff(old, next)
-	var leaving []*actor
+	release := make(chan struct{})
+	defer close(release)
+	var ending sync.WaitGroup
 	for _, c := range changes {
-		if c.Kind != plan.Removed {
+		cmd := newCommand(toRemove, "removed from the pipeline")
+		switch actor := s.actor(c.Component); {
+		case actor == nil: // added, or the pipeline itself
 			continue
+		case c.Kind == plan.Removed:
+			ending.Go(func() { <-actor.done })
+		default:
+			cmd = newCommand(toReplace, "its plan has changed")
+			planned, _ := next.Component(c.Component)
+			ended := make(chan struct{})
+			cmd.replacement = &replacement{plan: *planned, release: release, ended: sync.OnceFunc(func() { close(ended) })}
+			ending.Go(func() {
+				select {
+				case <-ended:
+				case <-actor.done:
+				}
+			})
 		}
-		if err := s.command(ctx, c.Component, newCommand(toRemove, "removed from the pipeline")); err != nil {
+		if err := s.command(ctx, c.Component, cmd); err != nil {
 			return nil, err
 		}
-		leaving = append(leaving, s.actor(c.Component))
 	}
-	for _, a := range leaving {
-		<-a.done // what comes may want its ports
-	}
+	ending.Wait()
 	added, err := s.adopt(next)
 	if err != nil {
 		return nil, err
 	}
 	for _, a := range added {
 		s.launch(a)
-	}
-	for _, c := range changes {
-		if c.Kind != plan.Changed {
-			continue
-		}
-		cmd := newCommand(toReplace, "its plan has changed")
-		planned, _ := next.Component(c.Component)
-		cmd.plan = *planned
-		if err := s.command(ctx, c.Component, cmd); err != nil {
-			return nil, err
-		}
 	}
 	return changes, nil
 }

@@ -21,6 +21,8 @@ type end struct {
 	// it ended because a user wanted something.
 	requested bool
 	command   *command
+	// replacement is set when it is to be planned otherwise from now on.
+	replacement *replacement
 	// failure is the predicate of a sentence, "" when there is none.
 	failure string
 	// lived is how long it lived, readyFor how long it was ready.
@@ -126,9 +128,10 @@ func (at *attempt) observe() (e end) {
 		case err := <-at.ready:
 			switch {
 			case len(at.exited) > 0: // whoever answered, it was not this attempt
-			case err != nil:
+			case err != nil && !probe.IsDegraded(err):
 				at.giveUp(&e, err.Error())
 			case !e.asked():
+				at.lastProbes = err
 				at.becomeReady()
 			}
 		case at.lastBeats = <-at.beats:
@@ -155,15 +158,13 @@ func (at *attempt) take(e *end, cmd command) {
 		cmd.reply <- fmt.Errorf("%s is running already", at.id)
 		return
 	}
-	if !cmd.supersedes(e.command) {
-		cmd.reply <- nil
-		return
+	if cmd.verb == toReplace {
+		e.replacement = cmd.replacement
 	}
-	if before := e.command; before != nil && cmd.verb == toReplace {
-		cmd.stay = before.verb == toStop || before.stay
+	if cmd.supersedes(e.command) {
+		e.command = &cmd
+		at.stop(cmd.reason)
 	}
-	e.command = &cmd
-	at.stop(cmd.reason)
 	cmd.reply <- nil
 }
 
@@ -198,8 +199,9 @@ func (at *attempt) live(ref driver.Ref) {
 	})
 }
 
-// awaitReady returns nil when the component is ready, or why it is not within its start timeout.
-func (at *attempt) awaitReady() error {
+// awaitReady returns nil when the component is ready, a probe.Degraded when it
+// is and calls itself degraded, or why it is not ready within its start timeout.
+func (at *attempt) awaitReady() (verdict error) {
 	timeout := 30 * time.Second
 	if p := at.plan.Probe; p != nil && p.StartTimeout > 0 {
 		timeout = p.StartTimeout
@@ -207,16 +209,18 @@ func (at *attempt) awaitReady() error {
 	ctx, cancel := context.WithTimeoutCause(at.watch, timeout, errors.New("no answer yet"))
 	defer cancel()
 	if p := at.plan.Probe; p != nil {
-		if err := probe.Await(ctx, at.question(), timing(p)); err != nil {
+		if err := probe.Await(ctx, at.question(), timing(p)); probe.IsDegraded(err) {
+			verdict = err
+		} else if err != nil {
 			return fmt.Errorf("was not healthy %s after its start: %w", briefly(timeout), err)
 		}
 	}
 	registered := at.supervisor.opts.Hooks.Registered
 	if at.plan.Registration != pipeline.RegistrationRequired || registered == nil {
-		return nil
+		return verdict
 	}
 	if isRegistered := at.supervisor.opts.Hooks.IsRegistered; isRegistered != nil && isRegistered(at.id) {
-		return nil
+		return verdict
 	}
 	select {
 	case at.probed <- struct{}{}:
@@ -225,16 +229,20 @@ func (at *attempt) awaitReady() error {
 	if err := registered(ctx, at.id); err != nil {
 		return fmt.Errorf("did not register within %s (a program without an SDK needs `registration: none`)", briefly(timeout))
 	}
-	return nil
+	return verdict
 }
 
 // becomeReady announces the component and begins to watch it.
 func (at *attempt) becomeReady() {
 	at.readyAt = time.Now()
 	at.everReady = at.everReady || at.signsReady()
-	at.enter(Ready, "after "+briefly(at.readyAt.Sub(at.startedAt)), func(s *Status) { s.ReadyAt = at.readyAt })
-	if p := at.plan.Probe; p != nil {
-		at.watchers.Go(func() { probe.Watch(at.watch, at.question(), timing(p), at.reportTo(at.probes)) })
+	state, reason := Ready, "after "+briefly(at.readyAt.Sub(at.startedAt))
+	if at.lastProbes != nil {
+		state, reason = Degraded, reason+": "+at.verdict().Error()
+	}
+	at.enter(state, reason, func(s *Status) { s.ReadyAt = at.readyAt })
+	if p, verdict := at.plan.Probe, at.lastProbes; p != nil {
+		at.watchers.Go(func() { probe.Watch(at.watch, at.question(), timing(p), verdict, at.reportTo(at.probes)) })
 	}
 	hooks := at.supervisor.opts.Hooks
 	if hooks.Alive != nil && at.plan.Registration != pipeline.RegistrationNone {

@@ -24,12 +24,19 @@ type command struct {
 	verb verb
 	// reason is shown with the states it leads to.
 	reason string
-	// plan is the new plan of toReplace; stay is set when a user has just asked for
-	// a stop: then it is not started.
-	plan plan.Component
-	stay bool
+	// replacement belongs to toReplace.
+	replacement *replacement
 	// reply receives nil when the command has been taken up, or why not; it has room for one.
 	reply chan error
+}
+
+// replacement is a component's next plan. It is taken up when no attempt lives,
+// whatever else is asked for meanwhile.
+type replacement struct {
+	plan plan.Component
+	// ended is called once no attempt lives; nothing is started before release is closed.
+	ended   func()
+	release <-chan struct{}
 }
 
 func newCommand(v verb, reason string) command {
@@ -78,6 +85,14 @@ func (s *Supervisor) command(ctx context.Context, id string, cmd command) error 
 // idle carries out a command that comes while no attempt lives, and returns
 // what to do next: as is what the actor would have done without it.
 func (a *actor) idle(cmd command, as step) step {
+	if cmd.verb == toReplace {
+		cmd.reply <- nil // now: it is for others to release it
+		a.adopt(cmd.replacement)
+		if a.state() == Stopped { // whoever stopped it wants it stopped
+			return park
+		}
+		return proceed
+	}
 	defer func() { cmd.reply <- nil }()
 	switch cmd.verb {
 	case toFollow:
@@ -90,47 +105,57 @@ func (a *actor) idle(cmd command, as step) step {
 	case toRemove:
 		a.enter(Stopped, cmd.reason)
 		return leave
-	case toReplace:
-		a.adopt(cmd.plan)
-		if a.state() == Stopped { // whoever stopped it wants it stopped
-			return park
-		}
 	}
 	return proceed
 }
 
 // supersedes reports whether cmd takes the place of an earlier command that has
-// not been carried out yet: a removal is final, and what follows from a restart
-// of another component does not count against what a user wants of this one.
+// not been carried out yet: a removal is final, and what follows from other
+// components or from a new plan does not count against what a user wants.
 func (cmd command) supersedes(earlier *command) bool {
-	return earlier == nil || earlier.verb != toRemove && cmd.verb != toFollow
+	switch {
+	case earlier == nil:
+		return true
+	case earlier.verb == toRemove:
+		return false
+	default:
+		return cmd.verb != toFollow && cmd.verb != toReplace
+	}
 }
 
 // obey carries out the command that ended an attempt.
 func (a *actor) obey(e end) step {
 	cmd := e.command
-	if cmd.verb == toReplace {
-		a.adopt(cmd.plan)
+	state, reason := Pending, cmd.reason
+	if cmd.verb == toStop || cmd.verb == toRemove {
+		state, reason = Stopped, cmd.reason+"; it "+stopReason(e.exit)
 	}
-	if cmd.verb == toStop || cmd.verb == toRemove || cmd.stay {
-		a.enter(Stopped, cmd.reason+"; it "+stopReason(e.exit), ended(e.exit))
-		if cmd.verb == toRemove {
-			return leave
-		}
+	a.enter(state, reason, ended(e.exit))
+	if e.replacement != nil {
+		a.adopt(e.replacement)
+	}
+	switch cmd.verb {
+	case toRemove:
+		return leave
+	case toStop:
 		return park
 	}
-	a.enter(Pending, cmd.reason, ended(e.exit))
 	a.past = history{}
 	a.restartDependents()
 	return proceed
 }
 
-// adopt makes c the component's plan.
-func (a *actor) adopt(c plan.Component) {
+// adopt makes r the component's plan and waits until it may be started.
+func (a *actor) adopt(r *replacement) {
 	a.supervisor.mu.Lock()
-	defer a.supervisor.mu.Unlock()
-	a.plan = c
+	a.plan = r.plan
 	a.supervisor.link()
+	a.supervisor.mu.Unlock()
+	r.ended()
+	select {
+	case <-r.release:
+	case <-a.supervisor.stopping:
+	}
 }
 
 func (a *actor) state() State {
