@@ -77,6 +77,19 @@ func TestExamples(t *testing.T) {
 				wantOrder(t, f.out.String(), "source * ready: ", worker+" * starting: ", worker+" * ready: ", "sink * starting: ", "sink * completed: ", worker+" * stopping: ", worker+" * stopped: ", "source * stopping: ")
 			}
 		},
+		"restart.yaml": func(t *testing.T, s *site) {
+			f := s.runExample(t, "restart.yaml")
+			f.wantExit(0)
+			f.await(`\sshaky +\* backoff: exited with code 1 .*; restart 1 of 5 at once$`)
+			f.await(`\sshaky +\* backoff: exited with code 1 .*; restart 2 of 5 in (1[89]|2[012])\dms$`)
+			wantOrder(t, f.out.String(), "shaky | attempt 1", "shaky | attempt 2", "shaky | attempt 3", "shaky | it works", "shaky * completed: ", "steady * stopped: ")
+		},
+		"one-shot.yaml": func(t *testing.T, s *site) {
+			f := s.runExample(t, "one-shot.yaml")
+			f.wantExit(0)
+			f.await(`\ssource +\* waiting: for migrate$`)
+			wantOrder(t, f.out.String(), "migrate | tables are there", "migrate * completed: ", "source * starting: ", "sink * completed: ")
+		},
 		"no-sdk.yaml": func(t *testing.T, s *site) {
 			f := s.runExample(t, "no-sdk.yaml")
 			f.wantExit(0)

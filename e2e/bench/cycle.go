@@ -39,46 +39,81 @@ type cycle struct {
 // interrupts it when all are ready: each has reported, and cmd has said so on
 // stdout in count lines that contain said.
 func (h *host) cycle(ctx context.Context, cmd *exec.Cmd, n int, said string, count int) (cycle, error) {
-	inbox, err := h.openInbox(ctx)
+	r, err := h.launch(ctx, cmd, n, said, count)
 	if err != nil {
 		return cycle{}, err
 	}
-	defer os.Remove(inbox.LocalAddr().String())
-	defer inbox.Close()
-	var complaints bytes.Buffer
-	cmd.Stderr = &complaints
+	c := cycle{start: r.start, hops: hops(shape.Chains(n), r.reports)}
+	<-time.After(rest)
+	c.cpu, c.cpuTold = cpuTime(cmd.Process.Pid)
+	c.stop, err = r.stop()
+	return c, err
+}
+
+// running is a contender whose components are all ready.
+type running struct {
+	cmd        *exec.Cmd
+	inbox      *net.UnixConn
+	listener   *listener
+	complaints bytes.Buffer
+	// start is how long it took until all were ready, reports what the components
+	// have told since, by their ids.
+	start   time.Duration
+	reports map[string]report.Report
+}
+
+// launch starts cmd and returns when all its components are ready: n have
+// reported, and cmd has said so on stdout in count lines that contain said.
+// What it returns must be stopped.
+func (h *host) launch(ctx context.Context, cmd *exec.Cmd, n int, said string, count int) (*running, error) {
+	inbox, err := h.openInbox(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := &running{cmd: cmd, inbox: inbox, listener: &listener{said: said, count: count, ready: make(chan struct{}), ended: make(chan struct{})}}
+	cmd.Stderr = &r.complaints
 	cmd.Env = append(cmd.Env, report.Variable+"="+inbox.LocalAddr().String())
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return cycle{}, err
+		r.closeInbox()
+		return nil, err
 	}
-
 	begin := time.Now()
 	if err := cmd.Start(); err != nil {
-		return cycle{}, fmt.Errorf("start %s: %w", cmd.Path, err)
+		r.closeInbox()
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
-	l := &listener{said: said, count: count, ready: make(chan struct{}), ended: make(chan struct{})}
-	go l.listen(stdout, inbox)
-	var c cycle
-	reports, err := receive(inbox, n)
+	go r.listener.listen(stdout, inbox)
+	r.reports, err = receive(inbox, n)
 	if err == nil {
-		err = l.awaitReady()
+		err = r.listener.awaitReady()
 	}
-	if err == nil {
-		c.start = time.Since(begin)
-		<-time.After(rest)
-		c.cpu, c.cpuTold = cpuTime(cmd.Process.Pid)
-	}
-	begin = time.Now()
-	_ = cmd.Process.Signal(os.Interrupt)
-	<-l.ended
-	err = errors.Join(err, cmd.Wait())
-	c.stop = time.Since(begin)
+	r.start = time.Since(begin)
 	if err != nil {
-		return cycle{}, fmt.Errorf("%s: %w\n%s%s", strings.Join(cmd.Args, " "), err, l.tail, complaints.Bytes())
+		_, stopErr := r.stop()
+		return nil, errors.Join(fmt.Errorf("%s: %w", strings.Join(cmd.Args, " "), err), stopErr)
 	}
-	c.hops = hops(shape.Chains(n), reports)
-	return c, survivors(reports)
+	return r, nil
+}
+
+// stop interrupts the contender and returns how long its end took. A contender
+// that fails is an error, and so is a component that lives on.
+func (r *running) stop() (time.Duration, error) {
+	defer r.closeInbox()
+	begin := time.Now()
+	_ = r.cmd.Process.Signal(os.Interrupt)
+	<-r.listener.ended
+	err := r.cmd.Wait()
+	lasted := time.Since(begin)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w\n%s%s", strings.Join(r.cmd.Args, " "), err, r.listener.tail, r.complaints.Bytes())
+	}
+	return lasted, survivors(r.reports)
+}
+
+func (r *running) closeInbox() {
+	_ = r.inbox.Close()
+	_ = os.Remove(r.inbox.LocalAddr().String())
 }
 
 // openInbox opens the socket that components report to.

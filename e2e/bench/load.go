@@ -29,6 +29,18 @@ func cpuTime(pid int) (time.Duration, bool) {
 	return time.Duration(user+system) * cpuTick, err1 == nil && err2 == nil
 }
 
+// residentMiB is the memory of process pid that is in RAM, as far as the system tells.
+func residentMiB(pid int) (float64, bool) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, false
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	var kib float64
+	_, err = fmt.Sscan(rest, &kib)
+	return kib / 1024, err == nil
+}
+
 // loadAverage is how many tasks wanted a CPU in the last minute, or 0 where the
 // system does not tell.
 func loadAverage() float64 {

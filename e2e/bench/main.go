@@ -51,7 +51,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.BoolVar(&o.quick, "quick", false, "fewer rounds and less output: under 40 seconds on two cores")
 	f.BoolVar(&o.json, "json", false, "print JSON, with every sample, in place of the table")
 	f.StringVar(&o.flowctl, "flowctl", "bin/flowctl", "the flowctl to measure")
-	only := f.String("run", "", "measure only the groups that match: start, logs, version, overhead")
+	only := f.String("run", "", "measure only the groups that match: start, restart, stubborn, idle, logs, follow, version, overhead")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -114,7 +114,11 @@ type group struct {
 
 var groups = []group{
 	{"start", measureStart},
+	{"restart", measureRestart},
+	{"stubborn", measureStubborn},
+	{"idle", measureIdle},
 	{"logs", measureLogs},
+	{"follow", measureFollow},
 	{"version", measureVersion},
 	{"overhead", measureOverhead},
 }
@@ -124,6 +128,13 @@ type scale struct {
 	// sizes are the numbers of components that are started, rounds how often each is.
 	sizes  []int
 	rounds int
+	// killRounds is how often a set of components is killed one by one.
+	killRounds int
+	// stubborn is how many components do not end by themselves, stubbornRounds how
+	// often they are stopped.
+	stubborn, stubbornRounds int
+	// idle is how long nothing happens.
+	idle time.Duration
 	// lines is how many lines are written, logRounds how often.
 	lines, logRounds int
 	// execs is how often a program that ends at once is run.
@@ -131,6 +142,12 @@ type scale struct {
 }
 
 var (
-	full  = scale{sizes: []int{3, 10, 50, 200}, rounds: 11, lines: 1_000_000, logRounds: 7, execs: 41}
-	quick = scale{sizes: []int{3, 10, 50, 200}, rounds: 3, lines: 1_000_000, logRounds: 3, execs: 15}
+	full = scale{
+		sizes: []int{3, 10, 50, 200}, rounds: 11, killRounds: 3, stubborn: 200, stubbornRounds: 3,
+		idle: 10 * time.Second, lines: 1_000_000, logRounds: 7, execs: 41,
+	}
+	quick = scale{
+		sizes: []int{3, 10, 50, 200}, rounds: 3, killRounds: 1, stubborn: 200, stubbornRounds: 1,
+		idle: 5 * time.Second, lines: 1_000_000, logRounds: 3, execs: 15,
+	}
 )

@@ -12,6 +12,7 @@ import (
 // plumbing is a set of commands joined by pipes, as a shell would join them.
 type plumbing struct {
 	commands []*exec.Cmd
+	started  int        // how many of them
 	files    []*os.File // this process's ends of the pipes
 }
 
@@ -29,25 +30,42 @@ func (p *plumbing) pipe(from, to *exec.Cmd) error {
 // run runs all commands to their ends and returns the time from the first start
 // to the last end.
 func (p *plumbing) run() (time.Duration, error) {
-	complaints := make([]bytes.Buffer, len(p.commands))
 	begin := time.Now()
+	err := errors.Join(p.start(), p.wait())
+	return time.Since(begin), err
+}
+
+// start starts the commands that have not been started. Those that have been
+// must be waited for, even if others could not be.
+func (p *plumbing) start() error {
+	// The commands have their own ends then: without ours a reader sees its input end.
+	defer p.close()
+	for _, cmd := range p.commands[p.started:] {
+		cmd.Stderr = &bytes.Buffer{}
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		p.started++
+	}
+	return nil
+}
+
+// interrupt asks all commands to end.
+func (p *plumbing) interrupt() {
+	for _, cmd := range p.commands[:p.started] {
+		_ = cmd.Process.Signal(os.Interrupt)
+	}
+}
+
+// wait waits for the ends of all commands.
+func (p *plumbing) wait() error {
 	var broken error
-	started := 0
-	for i, cmd := range p.commands {
-		cmd.Stderr = &complaints[i]
-		if broken = cmd.Start(); broken != nil {
-			break
-		}
-		started++
-	}
-	// The commands have their own ends now: without ours a reader sees its input end.
-	p.close()
-	for i, cmd := range p.commands[:started] {
+	for _, cmd := range p.commands[:p.started] {
 		if err := cmd.Wait(); err != nil {
-			broken = errors.Join(broken, fmt.Errorf("%s: %w\n%s", cmd, err, complaints[i].Bytes()))
+			broken = errors.Join(broken, fmt.Errorf("%s: %w\n%s", cmd, err, cmd.Stderr))
 		}
 	}
-	return time.Since(begin), broken
+	return broken
 }
 
 func (p *plumbing) close() {

@@ -56,6 +56,11 @@ func within(ms float64) target {
 	return target{fmt.Sprintf("≤ floor + %g ms", ms), func(floor, flowctl float64) bool { return flowctl <= floor+ms }}
 }
 
+// upTo is a limit that has no floor, in the measure's unit.
+func upTo(limit float64) target {
+	return target{fmt.Sprintf("≤ %g", limit), func(_, flowctl float64) bool { return flowctl <= limit }}
+}
+
 // compare makes a row of samples.
 func compare(measure, unit string, floor, flowctl []float64, t target) row {
 	return compareAt(0.5, measure, unit, floor, flowctl, t)

@@ -17,13 +17,13 @@ import (
 // joinWithoutSDK serves health and registers once, as components do that were
 // written before there was an SDK: none of them says which component it is.
 // "unnamed" leaves its service id to the control plane, "made-up" brings one.
-func joinWithoutSDK(ctx context.Context, how, role string) error {
+func joinWithoutSDK(ctx context.Context, how, role, status string) error {
 	lis, err := net.Listen("tcp", ":"+os.Getenv("HEALTH_PORT"))
 	if err != nil {
 		return fmt.Errorf("serve health: %w", err)
 	}
 	http.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `{"status":"healthy"}`)
+		fmt.Fprintf(w, `{"status":%q}`, status)
 	})
 	go func() { _ = http.Serve(lis, nil) }() // as long as the process lives
 

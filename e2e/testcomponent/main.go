@@ -1,6 +1,7 @@
 // Command testcomponent is a component that behaves as its flags say, for the
 // end-to-end tests: it joins late or never, prints a lot or oddly, ignores
-// signals, falls ill, exits or stays.
+// signals, falls ill, works or stands still, exits or
+// stays.
 package main
 
 import (
@@ -30,6 +31,10 @@ type behaviour struct {
 	blob       int
 	text       string
 	count      int
+	work       time.Duration
+	most       int
+	health     string
+	grpc       bool
 	after      time.Duration
 	exit       int
 }
@@ -47,6 +52,10 @@ func main() {
 	flag.IntVar(&b.blob, "blob", 0, "bytes of one long line to print after them")
 	flag.StringVar(&b.text, "text", "", "text to print after that, without a newline")
 	flag.IntVar(&b.count, "count", 0, "things to do before completing; they are a metric")
+	flag.DurationVar(&b.work, "work", 0, "time between two things it does and counts as a metric; 0 does none")
+	flag.IntVar(&b.most, "most", 0, "things after which it does no more, and stays; 0: no bound")
+	flag.StringVar(&b.health, "health", "healthy", "what it says of its health; with the SDK, once it has joined")
+	flag.BoolVar(&b.grpc, "grpc", false, "serve the standard gRPC health service on PORT; SIGUSR1 makes it ill, SIGUSR2 well")
 	flag.DurationVar(&b.after, "after", 0, "time after which to exit; 0 stays until told to end")
 	flag.IntVar(&b.exit, "exit", 0, "exit code")
 	flag.Parse()
@@ -70,6 +79,14 @@ func (b behaviour) run() (int, error) {
 	ctx, m, err := b.joined()
 	if err != nil {
 		return 0, err
+	}
+	if m != nil && b.health != "healthy" {
+		m.SetHealth(flowctl.Health(b.health), "told to be")
+	}
+	if b.grpc {
+		if err := serveHealth(); err != nil {
+			return 0, err
+		}
 	}
 	if b.ignoreTerm {
 		signal.Ignore(syscall.SIGTERM)
@@ -106,7 +123,7 @@ func (b behaviour) joined() (context.Context, *flowctl.Member, error) {
 		return m.Context(), m, nil
 	default:
 		ctx, _ := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-		return ctx, nil, joinWithoutSDK(ctx, b.join, b.role)
+		return ctx, nil, joinWithoutSDK(ctx, b.join, b.role, b.health)
 	}
 }
 
@@ -123,6 +140,11 @@ func (b behaviour) stay(ctx context.Context, m *flowctl.Member) {
 	if b.after > 0 {
 		over = time.After(b.after)
 	}
+	var work <-chan time.Time
+	if b.work > 0 {
+		work = time.Tick(b.work)
+	}
+	done := 0
 	ill, well := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	if m != nil {
 		signal.Notify(ill, syscall.SIGUSR1)
@@ -134,6 +156,11 @@ func (b behaviour) stay(ctx context.Context, m *flowctl.Member) {
 			return
 		case <-over:
 			return
+		case <-work:
+			if b.most == 0 || done < b.most {
+				done++
+				m.Count("things", 1)
+			}
 		case <-ill:
 			m.SetHealth(flowctl.Unhealthy, "told to be ill")
 			_ = m.Beat(ctx)

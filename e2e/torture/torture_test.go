@@ -258,9 +258,9 @@ func TestBurstsAtExit(t *testing.T) {
 // is done: that has cost it no more than the patience a terminal is given, and
 // the reader is told what it has missed.
 func TestAReaderThatSleeps(t *testing.T) {
-	const lines = 40 << 20 // of one letter: far more than flowctl keeps
+	const lines, length = 1_500_000, 120 // twice what flowctl keeps
 	const delay = 2 * time.Second
-	free := start(t, 1, "lines", 2*lines, false, nil)
+	free := start(t, 1, "even", length*lines, false, nil)
 	undisturbed := free.await()
 	free.wait()
 
@@ -269,7 +269,7 @@ func TestAReaderThatSleeps(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer read.Close()
-	r := start(t, 1, "lines", 2*lines, false, write)
+	r := start(t, 1, "even", length*lines, false, write)
 	write.Close()
 	disturbed := r.await()
 	t.Logf("written in %v when nobody reads, else in %v", disturbed.Round(time.Millisecond), undisturbed.Round(time.Millisecond))
@@ -282,7 +282,7 @@ func TestAReaderThatSleeps(t *testing.T) {
 	if skipped == 0 || seen+skipped != lines {
 		t.Errorf("%d lines seen and %d told to be skipped, want %d in all", seen, skipped, lines)
 	}
-	r.wantOutput(0, "lines", 2*lines)
+	r.wantOutput(0, "even", length*lines)
 }
 
 // countLines reads what flowctl shows to its end.
@@ -292,7 +292,7 @@ func countLines(t *testing.T, shown io.Reader) (seen, skipped int) {
 	defer cancel()
 	for in := bufio.NewScanner(shown); in.Scan() && ctx.Err() == nil; {
 		line := in.Text()
-		if strings.HasSuffix(line, " | x") {
+		if strings.HasSuffix(line, " | "+string(evenLine)) {
 			seen++
 		} else if match := regexp.MustCompile(`\* (\d+) entries skipped`).FindStringSubmatch(line); match != nil {
 			n, err := strconv.Atoi(match[1])

@@ -45,9 +45,13 @@ var storms = map[string]storm{
 		}
 		return append(piece, s...)
 	}, 5000},
+	// lines of 120 bytes
+	"even": {func(_ *rand.Rand, piece []byte) []byte { return append(append(piece, evenLine...), '\n') }, 64 << 10},
 	// lines of all lengths, some longer than any buffer
 	"text": {letters, 64 << 10},
 }
+
+var evenLine = bytes.Repeat([]byte("x"), 119)
 
 // letters is a line of up to 200 letters; one of a thousand is long.
 func letters(random *rand.Rand, piece []byte) []byte {

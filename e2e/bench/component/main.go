@@ -3,7 +3,9 @@
 //
 //	component serve DELAY ROLE   is ready after DELAY: registers and stays
 //	component probed DELAY ROLE  the same, and answers /health on HEALTH_PORT from then on
-//	component write LINES        writes that many lines to stdout
+//	component stubborn DELAY ROLE  is like serve and ignores SIGTERM
+//	component write LINES [GATE] writes that many lines to stdout; with a gate, when somebody opens
+//	                             that pipe, and reports before and after
 //	component count              prints how many lines stdin has
 package main
 
@@ -14,7 +16,9 @@ import (
 	"net"
 	"net/textproto"
 	"os"
+	"os/signal"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/withobsrvr/flowctl/e2e/bench/lines"
@@ -35,7 +39,10 @@ func main() {
 
 func run(started time.Time, args []string) error {
 	switch {
-	case len(args) == 3 && (args[0] == "serve" || args[0] == "probed"):
+	case len(args) == 3 && (args[0] == "serve" || args[0] == "probed" || args[0] == "stubborn"):
+		if args[0] == "stubborn" {
+			signal.Ignore(syscall.SIGTERM)
+		}
 		return serve(started, args[0] == "probed", args[1], args[2])
 	case len(args) == 2 && args[0] == "write":
 		n, err := strconv.Atoi(args[1])
@@ -43,12 +50,37 @@ func run(started time.Time, args []string) error {
 			return err
 		}
 		return lines.Write(os.Stdout, n)
+	case len(args) == 3 && args[0] == "write":
+		n, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		return writeBehind(args[2], n)
 	case len(args) == 1 && args[0] == "count":
 		n, err := lines.Count(os.Stdin)
 		fmt.Println(n)
 		return err
 	}
 	return errors.New("unknown arguments")
+}
+
+// writeBehind writes n lines when the gate has been opened, and reports how long that took.
+func writeBehind(gate string, n int) error {
+	self := report.Report{ID: os.Getenv("COMPONENT_ID"), PID: os.Getpid()}
+	if err := report.Send(os.Getenv(report.Variable), self); err != nil {
+		return err
+	}
+	f, err := os.Open(gate) // returns when somebody opens the other end
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	self.Started = time.Now()
+	if err := lines.Write(os.Stdout, n); err != nil {
+		return err
+	}
+	self.Ready = time.Now()
+	return report.Send(os.Getenv(report.Variable), self)
 }
 
 // serve becomes ready, says so, and lives until the control plane has gone. Like

@@ -3,6 +3,7 @@
 // nothing, logs nothing, and is told of readiness by the registration itself.
 //
 //	floor chains N DELAY COMPONENT  runs N components in chains of three until SIGINT
+//	floor keep N COMPONENT        runs N components, each again the moment it ends, until SIGINT
 //	floor sequence PROGRAM...       runs programs one after the other
 package main
 
@@ -36,6 +37,12 @@ func run(args []string) error {
 			return err
 		}
 		return runChains(n, args[2], args[3])
+	case len(args) == 3 && args[0] == "keep":
+		n, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		return keepAll(n, args[2])
 	case len(args) > 1 && args[0] == "sequence":
 		for _, program := range args[1:] {
 			if err := exec.Command(program).Run(); err != nil {
