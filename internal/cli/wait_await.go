@@ -92,12 +92,14 @@ func (a *app) await(ctx context.Context, run *operated, timeout time.Duration, j
 	})
 	never := time.NewTimer(time.Hour)
 	defer never.Stop()
+	missing := "" // as of the last look
 	for suspected := false; ; {
 		now, err := run.look(ctx)
 		if err != nil {
-			return now, a.waitError(ctx, run, err, "", timeout)
+			return now, a.waitError(ctx, run, err, missing, timeout)
 		}
 		v := j(now)
+		missing = v.missing
 		if v.done {
 			return now, nil
 		}
