@@ -98,9 +98,7 @@ func (a *actor) attempt() end {
 // drive hands the attempt to the driver.
 func (at *attempt) drive(ctx context.Context) {
 	stdout, stderr := at.supervisor.opts.Hooks.Output(at.id)
-	spec := at.plan.Spec()
-	spec.Env = append(spec.Env, "FLOWCTL_ATTEMPT="+strconv.Itoa(at.number))
-	exit, err := at.supervisor.opts.Driver.Run(ctx, spec, driver.Attempt{
+	exit, err := at.supervisor.opts.Driver.Run(ctx, at.spec(), driver.Attempt{
 		Number: at.number, Stdout: stdout, Stderr: stderr,
 		Started: func(ref driver.Ref) { at.started <- ref; <-at.begun },
 		Kill:    at.supervisor.kill,
@@ -108,6 +106,13 @@ func (at *attempt) drive(ctx context.Context) {
 	stdout.Close()
 	stderr.Close()
 	at.exited <- result{exit, err}
+}
+
+// spec is what the driver runs, and what an exec probe sees.
+func (at *attempt) spec() driver.Spec {
+	spec := at.plan.Spec()
+	spec.Env = append(spec.Env, "FLOWCTL_ATTEMPT="+strconv.Itoa(at.number))
+	return spec
 }
 
 // observe follows the attempt from its start to its end.
@@ -338,7 +343,7 @@ func (at *attempt) question() probe.Probe {
 	case p.TCP != nil:
 		return probe.TCP(probe.Local(p.TCP.Port))
 	default:
-		spec := at.plan.Spec()
+		spec := at.spec()
 		return probe.Exec(p.Exec, spec.Env, spec.Dir)
 	}
 }
