@@ -63,6 +63,7 @@ generate: .tools/buf ## Generate code, the JSON Schema and the reference from th
 	PATH="$(CURDIR)/.tools:$$PATH" buf generate
 	cd components/ttpapi && PATH="$(CURDIR)/.tools:$$PATH" ./generate.sh
 	go test ./internal/pipeline -run 'Reference|Schema' -update
+	go test ./internal/cli -run Reference -update
 
 .PHONY: clean
 clean: ## Remove everything that was built
