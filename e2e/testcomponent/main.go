@@ -76,9 +76,16 @@ func (b behaviour) run() (int, error) {
 	if b.delay > 0 {
 		<-time.After(b.delay)
 	}
+	// Before it joins: whoever sees that it is ready may tell it at once.
+	ill, well := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(ill, syscall.SIGUSR1)
+	signal.Notify(well, syscall.SIGUSR2)
 	ctx, m, err := b.joined()
 	if err != nil {
 		return 0, err
+	}
+	if m == nil {
+		ill, well = nil, nil // it has nobody to tell
 	}
 	if m != nil && b.health != "healthy" {
 		m.SetHealth(flowctl.Health(b.health), "told to be")
@@ -94,7 +101,7 @@ func (b behaviour) run() (int, error) {
 	if err := b.print(); err != nil {
 		return 0, fmt.Errorf("print: %w", err)
 	}
-	b.stay(ctx, m)
+	b.stay(ctx, m, ill, well)
 	if m != nil {
 		_ = m.Leave()
 	}
@@ -128,7 +135,7 @@ func (b behaviour) joined() (context.Context, *flowctl.Member, error) {
 }
 
 // stay returns when it is time to exit. SIGUSR1 makes a member ill, SIGUSR2 well.
-func (b behaviour) stay(ctx context.Context, m *flowctl.Member) {
+func (b behaviour) stay(ctx context.Context, m *flowctl.Member, ill, well <-chan os.Signal) {
 	if b.count > 0 {
 		m.Count("things", float64(b.count))
 		for ctx.Err() == nil && m.Beat(ctx) != nil { // it has not been registered yet
@@ -145,11 +152,6 @@ func (b behaviour) stay(ctx context.Context, m *flowctl.Member) {
 		work = time.Tick(b.work)
 	}
 	done := 0
-	ill, well := make(chan os.Signal, 1), make(chan os.Signal, 1)
-	if m != nil {
-		signal.Notify(ill, syscall.SIGUSR1)
-		signal.Notify(well, syscall.SIGUSR2)
-	}
 	for {
 		select {
 		case <-ctx.Done():
