@@ -145,25 +145,11 @@ func blockers(l look, id string) []string {
 	var ids []string
 	for _, after := range l.planned(id).After {
 		dep, ok := l.Component(after.ID)
-		if ok && !come(dep, pipeline.Condition(after.Condition)) && (after.Required || dep.State != supervisor.Failed) {
+		if ok && !dep.Meets(pipeline.Condition(after.Condition)) && (after.Required || dep.State != supervisor.Failed) {
 			ids = append(ids, after.ID)
 		}
 	}
 	return ids
-}
-
-// come reports whether a component has come as far as a condition wants.
-func come(dep controlplane.Component, condition pipeline.Condition) bool {
-	switch condition {
-	case pipeline.Started:
-		return dep.PID != 0 || dep.State == supervisor.Completed
-	case pipeline.Completed:
-		return dep.State == supervisor.Completed
-	case pipeline.Healthy:
-		return dep.State == supervisor.Ready || dep.State == supervisor.Completed
-	default:
-		return isReady(dep)
-	}
 }
 
 // sentence says in which state a component is, and why.

@@ -261,18 +261,7 @@ func (a *actor) unmet() (waiting []string, never string) {
 
 // satisfied reports whether dep meets the edge's condition, or never will by itself.
 func satisfied(edge plan.Edge, dep Status) (met, never bool) {
-	switch edge.Condition {
-	case pipeline.Started:
-		met = dep.PID != 0 || dep.State == Completed
-	case pipeline.Registered, pipeline.Ready, pipeline.Healthy:
-		// A one-shot that was ready and has completed has done what it is for.
-		met = dep.State.Up() || dep.State == Completed && !dep.ReadyAt.IsZero()
-		if edge.Condition == pipeline.Healthy {
-			met = met && dep.State != Degraded
-		}
-	case pipeline.Completed:
-		met = dep.State == Completed
-	}
+	met = dep.Meets(edge.Condition)
 	return met, !met && dep.State == Completed
 }
 

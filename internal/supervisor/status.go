@@ -55,6 +55,22 @@ type Status struct {
 	Exit *driver.Exit
 }
 
+// Meets reports whether the component has come as far as a dependent with this
+// condition wants.
+func (s Status) Meets(condition pipeline.Condition) bool {
+	switch condition {
+	case pipeline.Started:
+		return s.PID != 0 || s.State == Completed
+	case pipeline.Completed:
+		return s.State == Completed
+	case pipeline.Healthy:
+		return s.State != Degraded && s.Meets(pipeline.Ready)
+	default:
+		// A one-shot that was ready and has completed has done what it is for.
+		return s.State.Up() || s.State == Completed && !s.ReadyAt.IsZero()
+	}
+}
+
 // enter publishes a new state with its reason, to Statuses and to the journal.
 func (a *actor) enter(state State, reason string, edits ...func(*Status)) {
 	now := time.Now()
