@@ -107,12 +107,13 @@ func TestOnFailureKeep(t *testing.T) {
 	s := newSite(t)
 	broken := s.write(t, "broken", "")
 	f := s.run(t, s.pipelineFile(t, "  on_failure: keep\n  sources:\n"+bare("steady", "", "")+
-		"    - {id: bad, command: [sh, -c, 'test -e mended || exit 7; exec sleep 3600'], registration: none, probe: {exec: [test, -e, mended]}, restart: {initial: 1ms, attempts: 2}}\n"))
+		"  sinks:\n    - {id: bad, command: [sh, -c, 'test -e mended || exit 7; exec sleep 3600'], registration: none, probe: {exec: [test, -e, mended]}, restart: {initial: 1ms, attempts: 2}}\n"))
 	f.await(`\sbad +\* failed: has failed for good after 2 restarts within 10m: it exited with code 7 `)
 	was := s.pids(t)
 	if len(was) != 1 || was["steady"] == 0 {
 		t.Errorf("the components with a process are %v", was)
 	}
+	s.want(t, 1, `bad is failed: has failed for good`, "wait", "--for", "completed")
 	if err := os.Rename(broken, filepath.Join(s.dir, "mended")); err != nil {
 		t.Fatal(err)
 	}

@@ -161,9 +161,18 @@ func (a *app) control(ctx context.Context, opts controlOptions, ids []string, v 
 	}
 	for _, id := range ids {
 		c, _ := after.Component(id)
-		fmt.Fprintf(a.Out, "%s %s: %s %s\n", id, v.done, c.State, c.Status.Reason)
+		fmt.Fprintln(a.Out, id+" "+v.done+outcomeOf(v, c))
 	}
 	return nil
+}
+
+// outcomeOf is what became of a component: ": ready after 12ms". Its state is not
+// said where the verb says it.
+func outcomeOf(v verb, c controlplane.Component) string {
+	if string(c.State) == v.done {
+		return ": " + c.Status.Reason
+	}
+	return fmt.Sprintf(": %s %s", c.State, c.Status.Reason)
 }
 
 // readyAgain judges whether a component is ready in an attempt after the one before.

@@ -142,13 +142,24 @@ func chosen(all, ids []string) []string {
 	return ids
 }
 
-// pastRun finds a run that has ended, when that is what name means.
+// pastRun finds a run that has ended, when that is what name means: its id, or
+// that of a pipeline, whose latest run it is when none is running.
 func (a *app) pastRun(name string) (engine.Past, bool) {
 	if name == "" {
 		return engine.Past{}, false
 	}
-	past, err := engine.Remembered(a.stateDir(), name)
-	return past, err == nil && past.Outcome != engine.Running
+	if past, err := engine.Remembered(a.stateDir(), name); err == nil {
+		return past, past.Outcome != engine.Running
+	}
+	all, err := engine.History(a.stateDir()) // the latest first
+	if err != nil {
+		return engine.Past{}, false
+	}
+	all = slices.DeleteFunc(all, func(p engine.Past) bool { return p.Pipeline != name })
+	if len(all) == 0 || slices.ContainsFunc(all, func(p engine.Past) bool { return p.Outcome == engine.Running }) {
+		return engine.Past{}, false
+	}
+	return all[0], true
 }
 
 // pastLogs prints the log files of a run that has ended.

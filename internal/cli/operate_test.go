@@ -181,7 +181,7 @@ func TestTwoRunsSideBySide(t *testing.T) {
 	if text := h.call("ps -o json").out; strings.Contains(text, "oken") {
 		t.Errorf("ps shows a token:\n%s", text)
 	}
-	h.want("stop sleeper --run second", 0, "sleeper stopped: stopped a stop was asked for", "")
+	h.want("stop sleeper --run second", 0, "sleeper stopped: a stop was asked for", "")
 	h.want("status --run first", 0, "1 of 1 ready", "")
 	endSecond()
 	h.want("status", 0, "first", "")
@@ -199,7 +199,7 @@ func TestControl(t *testing.T) {
 		t.Errorf("after a restart: %+v", a)
 	}
 	h.want("start sleeper", 1, "", "flowctl: sleeper is running already\n")
-	h.want("stop sleeper", 0, "sleeper stopped: stopped a stop was asked for; it was killed by SIGTERM\n", "")
+	h.want("stop sleeper", 0, "sleeper stopped: a stop was asked for; it was killed by SIGTERM\n", "")
 	h.want("stop sleeper", 0, "sleeper stopped", "") // again is no error
 	h.want("wait --for ready --timeout 10s", 1, "", "sleeper is stopped: a stop was asked for")
 	h.want("wait --for stopped sleeper", 0, "sleeper stopped after ", "")
@@ -226,6 +226,7 @@ func TestStopOfTheRun(t *testing.T) {
 	h.want("runs show tiny", 0, "sleeper    stopped  1         0         SIGTERM", "")
 	h.want("logs --run "+eng.RunID()+" sleeper", 0, "one\ntwo\nthree\n", "")
 	h.want("logs --no-prefix --tail 1 --run "+eng.RunID(), 0, "three\n", "")
+	h.want("logs --no-prefix --tail 1 --run tiny", 0, "three\n", "")
 	h.want("logs sleepr --run "+eng.RunID(), 2, "", `had no component "sleepr"; it had sleeper`)
 }
 

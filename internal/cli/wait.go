@@ -12,6 +12,7 @@ import (
 
 	"github.com/withobsrvr/flowctl/internal/controlplane"
 	"github.com/withobsrvr/flowctl/internal/engine"
+	"github.com/withobsrvr/flowctl/internal/pipeline"
 	"github.com/withobsrvr/flowctl/internal/supervisor"
 )
 
@@ -92,7 +93,7 @@ func (o waitOptions) subject(pipeline string) string {
 func (o waitOptions) judge() judge {
 	return func(l look) verdict {
 		if len(o.ids) == 0 && o.until != "ready" {
-			return verdict{missing: fmt.Sprintf("%d of %d components are running", running(l.Snapshot), len(l.Components))}
+			return verdict{never: o.incomplete(l), missing: fmt.Sprintf("%d of %d components are running", running(l.Snapshot), len(l.Components))}
 		}
 		var missing []string
 		for _, c := range l.Components {
@@ -107,6 +108,20 @@ func (o waitOptions) judge() judge {
 		}
 		return verdict{done: missing == nil, missing: strings.Join(missing, "; ")}
 	}
+}
+
+// incomplete says why the run will not complete by itself, which it does when
+// all its sinks have, or "".
+func (o waitOptions) incomplete(l look) string {
+	for _, c := range l.Components {
+		if c.Role != pipeline.Sink || o.met(c) {
+			continue
+		}
+		if never := o.never(l, c); never != "" {
+			return never
+		}
+	}
+	return ""
 }
 
 // running counts the components that have not ended.

@@ -21,8 +21,7 @@ type Orphans struct {
 	leaders map[int]struct{}
 	next    *look
 
-	looking   sync.Mutex // held by who looks; guards notBefore
-	notBefore time.Time
+	looking sync.Mutex // held by who looks
 }
 
 // lastGrace is what StopRun gives between SIGTERM and SIGKILL.
@@ -69,10 +68,6 @@ type orphan struct {
 	outputs []string
 }
 
-// restraint is how many times as long as a look took nobody looks again: looking
-// is not what the machine is there for when everything ends.
-const restraint = 3
-
 // list returns our children that lead no attempt, the ended ones too. Whatever
 // is a child when it is called is in it.
 func (o *Orphans) list() []orphan {
@@ -89,15 +84,10 @@ func (o *Orphans) list() []orphan {
 	}
 	o.looking.Lock()
 	defer o.looking.Unlock()
-	if rest := time.Until(o.notBefore); rest > 0 {
-		<-time.After(rest)
-	}
 	o.mu.Lock()
 	o.next = nil // who asks from now on needs another look
 	o.mu.Unlock()
-	begin := time.Now()
 	l.found = examine(o.strangers(children()))
-	o.notBefore = time.Now().Add(restraint * time.Since(begin))
 	close(l.done)
 	return l.found
 }

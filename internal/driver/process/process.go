@@ -44,6 +44,7 @@ func (d Driver) Run(ctx context.Context, spec driver.Spec, att driver.Attempt) (
 	if err := context.Cause(ctx); err != nil {
 		return driver.Exit{}, err
 	}
+	killsBefore := oomKills()
 	out, err := newOutput(att)
 	if err != nil {
 		return driver.Exit{}, fmt.Errorf("make its pipes: %w", err)
@@ -69,6 +70,8 @@ func (d Driver) Run(ctx context.Context, spec driver.Spec, att driver.Attempt) (
 	out.copy()
 	a := attempt{Driver: d, spec: spec, Attempt: att, group: group(pid)}
 	err = a.supervise(ctx)
+	// The system kills with SIGKILL, and counts whom it has killed, not who that was.
+	a.exit.OutOfMemory = a.exit.Signal == syscall.SIGKILL && !a.exit.Forced && oomKills() > killsBefore
 	if err == nil {
 		err = a.stopOrphans(markOf(spec, out))
 	}
