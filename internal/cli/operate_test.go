@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,7 +29,13 @@ func newHousehold(t *testing.T) *household { return &household{t, t.TempDir()} }
 // call runs one command line in this household.
 func (h *household) call(line string) called {
 	h.t.Helper()
-	var out, errout bytes.Buffer
+	return h.callWith(line, func() {})
+}
+
+// callWith is call; printing is told of the first that is printed.
+func (h *household) callWith(line string, printing func()) called {
+	h.t.Helper()
+	out, errout := announcing{printing: sync.OnceFunc(printing)}, bytes.Buffer{}
 	a := &app{
 		In: strings.NewReader(""), Out: &out, Err: &errout,
 		Env: []string{"PATH=" + os.Getenv("PATH"), "XDG_STATE_HOME=" + h.dir},
@@ -36,7 +43,30 @@ func (h *household) call(line string) called {
 	ctx, cancel := context.WithTimeout(h.t.Context(), 30*time.Second)
 	defer cancel()
 	code := a.main(ctx, strings.Fields(line))
+	out.printing() // nothing more will come
 	return called{code, out.String(), errout.String()}
+}
+
+// announcing is a buffer that tells when it is written to.
+type announcing struct {
+	bytes.Buffer
+	printing func()
+}
+
+// Write implements io.Writer.
+func (a *announcing) Write(p []byte) (int, error) {
+	n, err := a.Buffer.Write(p)
+	a.printing()
+	return n, err
+}
+
+// begin runs a command line in the background and returns when it prints.
+func (h *household) begin(line string) <-chan called {
+	h.t.Helper()
+	ended, printing := make(chan called, 1), make(chan struct{})
+	go func() { ended <- h.callWith(line, func() { close(printing) }) }()
+	<-printing
+	return ended
 }
 
 // want runs one command line that must end with a code and say something.
@@ -335,9 +365,7 @@ func TestEvents(t *testing.T) {
 func TestWatchStatus(t *testing.T) {
 	h := newHousehold(t)
 	h.run("tiny", sleeper)
-	lines, objects := make(chan called), make(chan called)
-	go func() { lines <- h.call("status -w") }()
-	go func() { objects <- h.call("status -w -o json") }()
+	lines, objects := h.begin("status -w"), h.begin("status -w -o json")
 	h.call("restart sleeper")
 	h.call("stop")
 	got := <-lines
