@@ -61,6 +61,7 @@ bench: build ## Measure flowctl against floors taken in the same run
 .PHONY: generate
 generate: .tools/buf ## Generate code, the JSON Schema and the reference from their sources
 	PATH="$(CURDIR)/.tools:$$PATH" buf generate
+	cd sdk/node && node scripts/proto.mjs
 	cd components/ttpapi && PATH="$(CURDIR)/.tools:$$PATH" ./generate.sh
 	go test ./internal/pipeline -run 'Reference|Schema' -update
 	go test ./internal/cli -run Reference -update

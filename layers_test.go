@@ -24,6 +24,7 @@ var layers = map[string][]string{
 
 	"internal/controlplane": {"api/*", "internal/supervisor", "internal/registry", "internal/plan", "internal/pipeline", "internal/driver", "internal/journal"},
 	"internal/supervisor":   {"internal/plan", "internal/pipeline", "internal/driver", "internal/probe", "internal/journal"},
+	"internal/store":        {"internal/registry"},
 	"internal/registry":     {"internal/journal"},
 	"internal/plan":         {"internal/pipeline", "internal/driver"},
 
@@ -37,10 +38,11 @@ var layers = map[string][]string{
 	"internal/pipeline": {},
 	"internal/procid":   {},
 
-	"sdk/go":             {"api/*"},
-	"api/flowctl":        {},
-	"api/flowctl/v1":     {},
-	"api/flowctl/run/v1": {},
+	"sdk/go":                  {"api/*"},
+	"api/flowctl":             {},
+	"api/flowctl/v1":          {},
+	"api/flowctl/run/v1":      {},
+	"api/flowctl/registry/v1": {},
 }
 
 func TestImportsGoOneWay(t *testing.T) {

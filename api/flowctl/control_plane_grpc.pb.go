@@ -23,10 +23,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ControlPlane_Register_FullMethodName         = "/flowctl.ControlPlane/Register"
-	ControlPlane_Heartbeat_FullMethodName        = "/flowctl.ControlPlane/Heartbeat"
-	ControlPlane_GetServiceStatus_FullMethodName = "/flowctl.ControlPlane/GetServiceStatus"
-	ControlPlane_ListServices_FullMethodName     = "/flowctl.ControlPlane/ListServices"
+	ControlPlane_Register_FullMethodName          = "/flowctl.ControlPlane/Register"
+	ControlPlane_Heartbeat_FullMethodName         = "/flowctl.ControlPlane/Heartbeat"
+	ControlPlane_GetServiceStatus_FullMethodName  = "/flowctl.ControlPlane/GetServiceStatus"
+	ControlPlane_ListServices_FullMethodName      = "/flowctl.ControlPlane/ListServices"
+	ControlPlane_CreatePipelineRun_FullMethodName = "/flowctl.ControlPlane/CreatePipelineRun"
+	ControlPlane_UpdatePipelineRun_FullMethodName = "/flowctl.ControlPlane/UpdatePipelineRun"
+	ControlPlane_GetPipelineRun_FullMethodName    = "/flowctl.ControlPlane/GetPipelineRun"
+	ControlPlane_ListPipelineRuns_FullMethodName  = "/flowctl.ControlPlane/ListPipelineRuns"
+	ControlPlane_StopPipelineRun_FullMethodName   = "/flowctl.ControlPlane/StopPipelineRun"
 )
 
 // ControlPlaneClient is the client API for ControlPlane service.
@@ -46,6 +51,17 @@ type ControlPlaneClient interface {
 	GetServiceStatus(ctx context.Context, in *ServiceInfo, opts ...grpc.CallOption) (*ServiceStatus, error)
 	// ListServices answers for all services, ordered by id.
 	ListServices(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*ServiceList, error)
+	// CreatePipelineRun notes that a run begins. An empty run_id is chosen.
+	CreatePipelineRun(ctx context.Context, in *CreatePipelineRunRequest, opts ...grpc.CallOption) (*PipelineRun, error)
+	// UpdatePipelineRun notes how far a run has come.
+	UpdatePipelineRun(ctx context.Context, in *UpdatePipelineRunRequest, opts ...grpc.CallOption) (*PipelineRun, error)
+	// GetPipelineRun answers for one run.
+	GetPipelineRun(ctx context.Context, in *GetPipelineRunRequest, opts ...grpc.CallOption) (*PipelineRun, error)
+	// ListPipelineRuns answers for the runs that fit, the youngest first.
+	ListPipelineRuns(ctx context.Context, in *ListPipelineRunsRequest, opts ...grpc.CallOption) (*ListPipelineRunsResponse, error)
+	// StopPipelineRun begins the stop of the run that this control plane belongs
+	// to; any other run is only noted as stopped.
+	StopPipelineRun(ctx context.Context, in *StopPipelineRunRequest, opts ...grpc.CallOption) (*PipelineRun, error)
 }
 
 type controlPlaneClient struct {
@@ -96,6 +112,56 @@ func (c *controlPlaneClient) ListServices(ctx context.Context, in *emptypb.Empty
 	return out, nil
 }
 
+func (c *controlPlaneClient) CreatePipelineRun(ctx context.Context, in *CreatePipelineRunRequest, opts ...grpc.CallOption) (*PipelineRun, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PipelineRun)
+	err := c.cc.Invoke(ctx, ControlPlane_CreatePipelineRun_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlPlaneClient) UpdatePipelineRun(ctx context.Context, in *UpdatePipelineRunRequest, opts ...grpc.CallOption) (*PipelineRun, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PipelineRun)
+	err := c.cc.Invoke(ctx, ControlPlane_UpdatePipelineRun_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlPlaneClient) GetPipelineRun(ctx context.Context, in *GetPipelineRunRequest, opts ...grpc.CallOption) (*PipelineRun, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PipelineRun)
+	err := c.cc.Invoke(ctx, ControlPlane_GetPipelineRun_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlPlaneClient) ListPipelineRuns(ctx context.Context, in *ListPipelineRunsRequest, opts ...grpc.CallOption) (*ListPipelineRunsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListPipelineRunsResponse)
+	err := c.cc.Invoke(ctx, ControlPlane_ListPipelineRuns_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlPlaneClient) StopPipelineRun(ctx context.Context, in *StopPipelineRunRequest, opts ...grpc.CallOption) (*PipelineRun, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PipelineRun)
+	err := c.cc.Invoke(ctx, ControlPlane_StopPipelineRun_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlPlaneServer is the server API for ControlPlane service.
 // All implementations must embed UnimplementedControlPlaneServer
 // for forward compatibility.
@@ -113,6 +179,17 @@ type ControlPlaneServer interface {
 	GetServiceStatus(context.Context, *ServiceInfo) (*ServiceStatus, error)
 	// ListServices answers for all services, ordered by id.
 	ListServices(context.Context, *emptypb.Empty) (*ServiceList, error)
+	// CreatePipelineRun notes that a run begins. An empty run_id is chosen.
+	CreatePipelineRun(context.Context, *CreatePipelineRunRequest) (*PipelineRun, error)
+	// UpdatePipelineRun notes how far a run has come.
+	UpdatePipelineRun(context.Context, *UpdatePipelineRunRequest) (*PipelineRun, error)
+	// GetPipelineRun answers for one run.
+	GetPipelineRun(context.Context, *GetPipelineRunRequest) (*PipelineRun, error)
+	// ListPipelineRuns answers for the runs that fit, the youngest first.
+	ListPipelineRuns(context.Context, *ListPipelineRunsRequest) (*ListPipelineRunsResponse, error)
+	// StopPipelineRun begins the stop of the run that this control plane belongs
+	// to; any other run is only noted as stopped.
+	StopPipelineRun(context.Context, *StopPipelineRunRequest) (*PipelineRun, error)
 	mustEmbedUnimplementedControlPlaneServer()
 }
 
@@ -134,6 +211,21 @@ func (UnimplementedControlPlaneServer) GetServiceStatus(context.Context, *Servic
 }
 func (UnimplementedControlPlaneServer) ListServices(context.Context, *emptypb.Empty) (*ServiceList, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListServices not implemented")
+}
+func (UnimplementedControlPlaneServer) CreatePipelineRun(context.Context, *CreatePipelineRunRequest) (*PipelineRun, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreatePipelineRun not implemented")
+}
+func (UnimplementedControlPlaneServer) UpdatePipelineRun(context.Context, *UpdatePipelineRunRequest) (*PipelineRun, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdatePipelineRun not implemented")
+}
+func (UnimplementedControlPlaneServer) GetPipelineRun(context.Context, *GetPipelineRunRequest) (*PipelineRun, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetPipelineRun not implemented")
+}
+func (UnimplementedControlPlaneServer) ListPipelineRuns(context.Context, *ListPipelineRunsRequest) (*ListPipelineRunsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPipelineRuns not implemented")
+}
+func (UnimplementedControlPlaneServer) StopPipelineRun(context.Context, *StopPipelineRunRequest) (*PipelineRun, error) {
+	return nil, status.Error(codes.Unimplemented, "method StopPipelineRun not implemented")
 }
 func (UnimplementedControlPlaneServer) mustEmbedUnimplementedControlPlaneServer() {}
 func (UnimplementedControlPlaneServer) testEmbeddedByValue()                      {}
@@ -228,6 +320,96 @@ func _ControlPlane_ListServices_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlPlane_CreatePipelineRun_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreatePipelineRunRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).CreatePipelineRun(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_CreatePipelineRun_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).CreatePipelineRun(ctx, req.(*CreatePipelineRunRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlPlane_UpdatePipelineRun_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdatePipelineRunRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).UpdatePipelineRun(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_UpdatePipelineRun_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).UpdatePipelineRun(ctx, req.(*UpdatePipelineRunRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlPlane_GetPipelineRun_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetPipelineRunRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).GetPipelineRun(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_GetPipelineRun_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).GetPipelineRun(ctx, req.(*GetPipelineRunRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlPlane_ListPipelineRuns_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPipelineRunsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).ListPipelineRuns(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_ListPipelineRuns_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).ListPipelineRuns(ctx, req.(*ListPipelineRunsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlPlane_StopPipelineRun_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StopPipelineRunRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlPlaneServer).StopPipelineRun(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlPlane_StopPipelineRun_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlPlaneServer).StopPipelineRun(ctx, req.(*StopPipelineRunRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ControlPlane_ServiceDesc is the grpc.ServiceDesc for ControlPlane service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -250,6 +432,26 @@ var ControlPlane_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListServices",
 			Handler:    _ControlPlane_ListServices_Handler,
+		},
+		{
+			MethodName: "CreatePipelineRun",
+			Handler:    _ControlPlane_CreatePipelineRun_Handler,
+		},
+		{
+			MethodName: "UpdatePipelineRun",
+			Handler:    _ControlPlane_UpdatePipelineRun_Handler,
+		},
+		{
+			MethodName: "GetPipelineRun",
+			Handler:    _ControlPlane_GetPipelineRun_Handler,
+		},
+		{
+			MethodName: "ListPipelineRuns",
+			Handler:    _ControlPlane_ListPipelineRuns_Handler,
+		},
+		{
+			MethodName: "StopPipelineRun",
+			Handler:    _ControlPlane_StopPipelineRun_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

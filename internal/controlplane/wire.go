@@ -59,7 +59,7 @@ func (w *wire) GetServiceStatus(_ context.Context, in *flowctlpb.ServiceInfo) (*
 
 // ListServices answers for all services.
 func (w *wire) ListServices(context.Context, *emptypb.Empty) (*flowctlpb.ServiceList, error) {
-	services := w.registry.List()
+	services := w.registry.List(registry.Filter{})
 	list := &flowctlpb.ServiceList{Services: make([]*flowctlpb.ServiceStatus, len(services))}
 	for i, service := range services {
 		list.Services[i] = serviceStatus(service)

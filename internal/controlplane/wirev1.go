@@ -2,7 +2,6 @@ package controlplane
 
 import (
 	"context"
-	"slices"
 	"strconv"
 
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -44,8 +43,8 @@ func (w *wireV1) RegisterComponent(_ context.Context, in *flowctlv1.RegisterRequ
 
 // UnregisterComponent lets a service leave; one that is not there has left.
 func (w *wireV1) UnregisterComponent(_ context.Context, in *flowctlv1.UnregisterRequest) (*emptypb.Empty, error) {
-	w.registry.Deregister(in.GetServiceId())
-	return &emptypb.Empty{}, nil
+	_, err := w.registry.Deregister(in.GetServiceId())
+	return &emptypb.Empty{}, err
 }
 
 // Heartbeat notes a sign of life. Metrics that are no numbers are left out.
@@ -71,10 +70,8 @@ func (w *wireV1) GetComponentStatus(_ context.Context, in *flowctlv1.ComponentSt
 // ListComponents answers for the healthy services, or for all on request.
 func (w *wireV1) ListComponents(_ context.Context, in *flowctlv1.ListComponentsRequest) (*flowctlv1.ListComponentsResponse, error) {
 	list := &flowctlv1.ListComponentsResponse{}
-	for _, service := range w.registry.List() {
-		if (service.Healthy || in.GetIncludeUnhealthy()) && fits(service, in.GetTypeFilter()) {
-			list.Components = append(list.Components, componentStatus(service))
-		}
+	for _, service := range w.registry.List(registry.Filter{Role: roleOfV1(in.GetTypeFilter()), Healthy: !in.GetIncludeUnhealthy()}) {
+		list.Components = append(list.Components, componentStatus(service))
 	}
 	return list, nil
 }
@@ -83,31 +80,12 @@ func (w *wireV1) ListComponents(_ context.Context, in *flowctlv1.ListComponentsR
 // the event types and carry all of the metadata.
 func (w *wireV1) DiscoverComponents(_ context.Context, in *flowctlv1.DiscoveryRequest) (*flowctlv1.DiscoveryResponse, error) {
 	found := &flowctlv1.DiscoveryResponse{}
-	for _, service := range w.registry.List() {
-		if service.Healthy && fits(service, in.GetType()) && speaks(service, in.GetEventTypes()) && carries(service, in.GetMetadataFilters()) {
-			found.Components = append(found.Components, componentInfo(service))
-		}
+	for _, service := range w.registry.List(registry.Filter{
+		Role: roleOfV1(in.GetType()), Events: in.GetEventTypes(), Metadata: in.GetMetadataFilters(), Healthy: true,
+	}) {
+		found.Components = append(found.Components, componentInfo(service))
 	}
 	return found, nil
-}
-
-func fits(service registry.Service, t flowctlv1.ComponentType) bool {
-	return t == flowctlv1.ComponentType_COMPONENT_TYPE_UNSPECIFIED || service.Role == roleOfV1(t)
-}
-
-func speaks(service registry.Service, events []string) bool {
-	return len(events) == 0 || slices.ContainsFunc(events, func(event string) bool {
-		return slices.Contains(service.Inputs, event) || slices.Contains(service.Outputs, event)
-	})
-}
-
-func carries(service registry.Service, metadata map[string]string) bool {
-	for key, want := range metadata {
-		if got, ok := service.Metadata[key]; !ok || got != want {
-			return false
-		}
-	}
-	return true
 }
 
 func componentStatus(service registry.Service) *flowctlv1.ComponentStatusResponse {
@@ -188,6 +166,9 @@ func reportedOf(s flowctlv1.HealthStatus) registry.Health {
 
 // statusOf is the verdict: what the service says counts while it is heard.
 func statusOf(service registry.Service) flowctlv1.HealthStatus {
+	if service.Tier == registry.Unheard {
+		return flowctlv1.HealthStatus_HEALTH_STATUS_UNKNOWN
+	}
 	if !service.Healthy {
 		return flowctlv1.HealthStatus_HEALTH_STATUS_UNHEALTHY
 	}

@@ -157,10 +157,10 @@ func (e *Engine) assemble() {
 		Plan: e.plan, Driver: e.processes, Journal: e.journal, ShutdownTimeout: e.opts.ShutdownTimeout,
 		Hooks: supervisor.Hooks{
 			Begin: func(c plan.Component, _ int) {
-				e.registry.Expect(registry.Expected{ID: c.ID, Role: registry.Role(c.Role), HealthPort: c.HealthPort})
+				_ = e.registry.Expect(registry.Expected{ID: c.ID, Role: registry.Role(c.Role), HealthPort: c.HealthPort}) // it keeps nothing: nothing can fail
 			},
 			End: func(c plan.Component, attempt int, exit driver.Exit) {
-				e.registry.Exited(c.ID, "its process "+exit.String())
+				_ = e.registry.Exited(c.ID, "its process "+exit.String())
 				e.chronicle.exited(c.ID, attempt, exit)
 			},
 			Registered:   e.registered,

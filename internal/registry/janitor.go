@@ -2,60 +2,137 @@ package registry
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/withobsrvr/flowctl/internal/journal"
 )
 
-// Run is the janitor: at every interval it marks services unhealthy that were
-// not heard for the TTL. It returns nil when ctx ends.
+const (
+	// atOnce is how many services the janitor settles under one hold of the lock.
+	atOnce = 256
+	// many is how many services there must be at least for most of them to be
+	// more than chance.
+	many = 4
+)
+
+// Run is the janitor: at every interval it warns of services that were not heard
+// for half the TTL, marks those unhealthy that were not for all of it, and
+// forgets those that have long been silent; in between it saves what heartbeats
+// have told. It returns nil when ctx ends and everything is saved.
 func (r *Registry) Run(ctx context.Context) error {
-	tick := time.NewTicker(r.opts.JanitorInterval)
-	defer tick.Stop()
-	last := time.Now()
+	r.mu.Lock()
+	r.clock.begin(time.Now())
+	r.mu.Unlock()
+	pass := time.NewTicker(r.opts.JanitorInterval)
+	defer pass.Stop()
+	save := time.NewTicker(beatInterval)
+	defer save.Stop()
+	if r.opts.Store == nil {
+		save.Stop()
+	}
 	for {
 		select {
 		case <-ctx.Done():
+			_ = r.save(true)
 			return nil
-		case <-tick.C:
-			now := time.Now()
-			r.sweep(last, now)
-			last = now
+		case <-pass.C:
+			r.pass()
+			_ = r.settle()
+		case <-save.C:
+			_ = r.save(true)
 		}
 	}
 }
 
-// sweep is one pass of the janitor; last was the one before. Times carry the
-// monotonic clock, so that nobody expires because the wall clock was set.
-func (r *Registry) sweep(last, now time.Time) {
+// pass is one pass of the janitor.
+func (r *Registry) pass() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	late := r.lateness(last, now)
-	if late > 0 {
-		r.opts.Record(journal.Entry{Time: now, Kind: journal.Notice,
-			Text: "flowctl was held up for " + span(late) + "; heartbeats may come as much later"})
+	at := r.time(time.Now())
+	r.clock.pass(time.Now())
+	r.calmDown(time.Now())
+	r.mu.Unlock()
+	r.each(func(now time.Time) bool { return r.warnOne(at, now) })
+	r.mu.Lock()
+	hold := r.holds(at)
+	r.mu.Unlock()
+	if hold {
+		return
 	}
-	for _, rec := range r.records {
-		rec.deadline = rec.deadline.Add(late)
-		switch {
-		case (rec.Registered || rec.Adopted) && !rec.deaf && !rec.stale && !now.Before(rec.deadline):
-			rec.stale = true
-			r.ail(rec, now, "no heartbeat for "+span(now.Sub(rec.LastSeen)))
-		case rec.expected == nil && rec.stale && now.Sub(rec.LastSeen) >= r.opts.ForgetAfter:
-			r.commit(rec, now, journal.Register, "forgotten after "+span(now.Sub(rec.LastSeen))+" of silence", nil)
-			r.remove(rec)
+	r.each(func(now time.Time) bool { return r.blameOne(at, now) })
+	r.each(func(now time.Time) bool { return r.expireOne(at, now) })
+}
+
+// each does one thing after the other until there is none, and gives up the
+// lock now and then.
+func (r *Registry) each(one func(now time.Time) bool) {
+	for more := true; more; {
+		r.mu.Lock()
+		now := time.Now()
+		for i := 0; more && i < atOnce; i++ {
+			more = one(now)
 		}
+		r.mu.Unlock()
 	}
 }
 
-// lateness says by how much a pass overran its time, when that is too much to
-// be scheduling: flowctl was stopped, or starved, and could not hear anyone,
-// so that silence in that time is nobody's fault.
-func (r *Registry) lateness(last, now time.Time) time.Duration {
-	slack := max(r.opts.JanitorInterval/2, 100*time.Millisecond)
-	late := now.Sub(last) - r.opts.JanitorInterval
-	if late <= slack {
-		return 0
+// warnOne warns of the first service that was not heard for half the TTL. The
+// next three, like it, report whether there was one; the caller holds r.mu.
+func (r *Registry) warnOne(at time.Duration, now time.Time) bool {
+	rec := r.passing.first
+	if rec == nil || at-rec.heard < r.opts.TTL/2 {
+		return false
 	}
-	return late
+	r.warning.take(rec)
+	if rec.Healthy && at-rec.heard < r.opts.TTL {
+		rec.Tier = Warning
+		r.commit(rec, now, journal.Health, "warning: no heartbeat for "+span(at-rec.heard), healthData(true))
+	}
+	return true
+}
+
+// holds reports whether this pass is to blame nobody: most of many services
+// are silent, which is more likely flowctl's fault, or the network's, than
+// theirs. The next pass believes it.
+func (r *Registry) holds(at time.Duration) bool {
+	due := r.warning.first != nil && at-r.warning.first.heard >= r.opts.TTL
+	all := r.warning.length + r.passing.length
+	most := all >= many && 2*r.warning.length > all
+	hold := due && most && !r.held
+	if hold {
+		r.opts.Record(journal.Entry{Time: time.Now(), Kind: journal.Notice, Text: fmt.Sprintf(
+			"%d of %d services have not been heard for %s or longer: looking again before any is called unhealthy", r.warning.length, all, span(r.opts.TTL/2))})
+	}
+	r.held = due && most
+	return hold
+}
+
+// blameOne makes the first service unhealthy that was not heard for the TTL.
+func (r *Registry) blameOne(at time.Duration, now time.Time) bool {
+	rec := r.warning.first
+	if rec == nil || at-rec.heard < r.opts.TTL {
+		return false
+	}
+	if rec.expected == nil {
+		r.silent.take(rec)
+	} else {
+		rec.leaveQueue()
+	}
+	reason := "no heartbeat for " + span(now.Sub(rec.LastSeen))
+	if rec.Tier == Unheard {
+		reason = "no heartbeat since the control plane was started anew"
+	}
+	r.ail(rec, now, reason)
+	return true
+}
+
+// expireOne forgets the first service that has been silent for long enough.
+func (r *Registry) expireOne(at time.Duration, now time.Time) bool {
+	rec := r.silent.first
+	if rec == nil || at-rec.heard < r.opts.ExpireAfter {
+		return false
+	}
+	r.commit(rec, now, journal.Register, "expired after "+span(now.Sub(rec.LastSeen))+" of silence", nil)
+	r.remove(rec)
+	return true
 }

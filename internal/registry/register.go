@@ -24,6 +24,9 @@ const maxAliases = 16
 // Registration is what a service says of itself when it registers. The
 // registry keeps its slices and maps: do not change them afterwards.
 type Registration struct {
+	// Identity is the service that the client has proven to be, or "": nothing
+	// else that it says of its ids counts then.
+	Identity string
 	// ServiceID is what the client calls itself, or "".
 	ServiceID string
 	// ComponentID is the component the client says it is, or "".
@@ -42,49 +45,107 @@ type Registration struct {
 // Expect says that an attempt of a component starts: registrations are
 // attributed to it from now on, and what an earlier attempt had registered no
 // longer counts. Call it before the attempt can possibly register.
-func (r *Registry) Expect(e Expected) {
+func (r *Registry) Expect(e Expected) error {
+	if e.ID == "" {
+		return fmt.Errorf("%w: it is empty", ErrInvalidID)
+	}
+	for _, id := range []string{e.ID, e.Pipeline, e.Component} {
+		if err := checkID(id); err != nil {
+			return err
+		}
+	}
+	r.expect(e)
+	return r.settle()
+}
+
+func (r *Registry) expect(e Expected) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	e.Component = cmp.Or(e.Component, e.ID)
 	now := time.Now()
 	rec := r.records[e.ID]
 	if rec == nil {
 		rec = r.create(e.ID)
 	}
 	r.expected[e.ID] = rec
-	rec.expected, rec.attempt, rec.running = &e, now, true
-	rec.Component = e.ID
+	same := e.Attempt != "" && e.Attempt == rec.attempt
+	rec.expected, rec.running, rec.attempt = &e, true, e.Attempt
+	rec.Pipeline, rec.Component = e.Pipeline, e.Component
 	rec.Role = cmp.Or(rec.Role, e.Role)
-	rec.deaf, rec.stale, rec.Left = false, false, false
-	rec.Registered, rec.Adopted, rec.Healthy = false, false, false
+	if same {
+		r.commit(rec, now, "", "", nil)
+		return
+	}
+	rec.begun = now
+	rec.deaf, rec.Left = false, false
+	rec.Registered, rec.Adopted = false, false
+	rec.Healthy, rec.Tier, rec.Reason = false, Critical, "not registered yet"
 	rec.Reported, rec.Metrics = Unknown, nil
-	rec.Reason = "not registered yet"
 	rec.unhealthySince = now
+	rec.leaveQueue()
 	r.commit(rec, now, "", "", nil)
+}
+
+// Forget says that nobody expects a pipeline's components any more: from now on
+// they are services like any other.
+func (r *Registry) Forget(pipeline string) error {
+	r.mu.Lock()
+	now := time.Now()
+	for id, rec := range r.expected {
+		if rec.expected.Pipeline != pipeline {
+			continue
+		}
+		delete(r.expected, id)
+		rec.expected, rec.running = nil, false
+		r.commit(rec, now, "", "", nil)
+		switch {
+		case !rec.seen || rec.Left:
+			r.remove(rec)
+		case rec.in == nil: // it has exited: let it expire
+			rec.heard, _ = r.clock.now(now)
+			r.silent.take(rec)
+		}
+	}
+	r.mu.Unlock()
+	return r.settle()
 }
 
 // Register takes a service in and returns it under the id that counts from now
 // on. If the registration fits an expected component, that is the component's
 // id. Otherwise it is the client's own, or a made-up one. Registering again
-// replaces what was known. The error wraps ErrInvalidID.
+// replaces what was known. The error wraps ErrInvalidID, ErrTooLarge or ErrFull,
+// or says that the registration could not be saved.
 func (r *Registry) Register(reg Registration) (Service, error) {
-	for _, id := range append([]string{reg.ServiceID, reg.ComponentID}, reg.V1IDs...) {
-		if err := checkID(id); err != nil {
-			return Service{}, err
-		}
+	if err := reg.check(); err != nil {
+		return Service{}, err
 	}
+	service, err := r.register(reg)
+	if err != nil {
+		return Service{}, err
+	}
+	if err := r.settle(); err != nil {
+		return Service{}, err
+	}
+	return service, nil
+}
+
+func (r *Registry) register(reg Registration) (Service, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
 	rec := r.attribute(reg)
 	if rec == nil {
-		rec = r.stranger(reg)
+		var err error
+		if rec, err = r.stranger(reg); err != nil {
+			return Service{}, err
+		}
 	}
 	again := rec.Registered
 	rec.describe(reg)
 	rec.Registered, rec.Adopted, rec.Left, rec.deaf = true, false, false, false
 	rec.RegisteredAt, rec.Reported, rec.Metrics = now, Unknown, nil
-	rec.heard(now, r.opts.TTL)
-	rec.Healthy, rec.Reason = true, ""
+	r.heard(rec, now)
+	rec.Healthy, rec.Tier, rec.Reason = true, Passing, ""
 	for _, alias := range append([]string{reg.ServiceID}, reg.V1IDs...) {
 		r.alias(rec, alias)
 	}
@@ -96,6 +157,9 @@ func (r *Registry) Register(reg Registration) (Service, error) {
 // order of the rules is part of the contract with existing components. The
 // caller holds r.mu.
 func (r *Registry) attribute(reg Registration) *record {
+	if reg.Identity != "" {
+		return r.expected[reg.Identity]
+	}
 	names := append([]string{reg.ComponentID, reg.Metadata[componentKey]}, reg.V1IDs...)
 	for _, id := range append(names, reg.ServiceID) {
 		if rec := r.expected[id]; rec != nil {
@@ -137,8 +201,8 @@ func (r *Registry) onlyUnregistered(role Role) *record {
 
 // stranger returns the record for a service no pipeline expects. The caller
 // holds r.mu.
-func (r *Registry) stranger(reg Registration) *record {
-	id := cmp.Or(reg.ServiceID, reg.ComponentID)
+func (r *Registry) stranger(reg Registration) (*record, error) {
+	id := cmp.Or(reg.Identity, reg.ServiceID, reg.ComponentID)
 	for id == "" {
 		made := cmp.Or(string(reg.Role), "service") + "-" + strings.ToLower(rand.Text()[:6])
 		if r.find(made) == nil {
@@ -147,10 +211,13 @@ func (r *Registry) stranger(reg Registration) *record {
 	}
 	rec := r.records[id]
 	if rec == nil {
+		if err := r.room(); err != nil {
+			return nil, err
+		}
 		rec = r.create(id)
 	}
 	rec.Component = cmp.Or(reg.ComponentID, reg.Metadata[componentKey])
-	return rec
+	return rec, nil
 }
 
 // alias remembers that a client of rec goes by id. A record that id had of its
@@ -165,6 +232,7 @@ func (r *Registry) alias(rec *record, id string) {
 		if other.expected != nil {
 			return
 		}
+		r.commit(other, time.Now(), "", "", nil)
 		r.remove(other)
 	}
 	r.aliases[id] = rec.ID
@@ -200,10 +268,13 @@ func (rec *record) registered(now time.Time, again bool) string {
 		text += " as " + string(rec.Role)
 	}
 	if rec.expected != nil && !again {
-		text += ", " + span(now.Sub(rec.attempt)) + " after its start"
+		text += ", " + span(now.Sub(rec.begun)) + " after its start"
 	}
 	return text
 }
+
+// maxIDLength bounds ids, in bytes: they are printed in tables and kept.
+const maxIDLength = 256
 
 // checkID refuses ids that would harm whoever prints or keeps them. The empty
 // id passes: it means that the client leaves the choice to the registry.

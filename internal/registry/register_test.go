@@ -50,7 +50,7 @@ func TestAttribution(t *testing.T) {
 			if got.ID != test.want {
 				t.Errorf("attributed to %s, want %s", got.ID, test.want)
 			}
-			same(t, "list", ids(r.List()), []string{test.want})
+			same(t, "list", ids(r.List(Filter{})), []string{test.want})
 		})
 	}
 }
@@ -81,7 +81,7 @@ func TestReregistrationReplaces(t *testing.T) {
 	if second.Revision <= first.Revision || !second.FirstSeen.Equal(first.FirstSeen) {
 		t.Errorf("first %+v, second %+v", first, second)
 	}
-	same(t, "list", ids(r.List()), []string{"a"})
+	same(t, "list", ids(r.List(Filter{})), []string{"a"})
 }
 
 // A client may ignore the id it is given and go on under its own.
@@ -92,7 +92,7 @@ func TestAliases(t *testing.T) {
 	if got := register(t, r, Registration{ServiceID: "uuid", Role: Sink}); got.ID != "sink" {
 		t.Fatalf("attributed to %s", got.ID)
 	}
-	same(t, "the adopted one is the same service", ids(r.List()), []string{"sink"})
+	same(t, "the adopted one is the same service", ids(r.List(Filter{})), []string{"sink"})
 	if !beat(t, r, "uuid", Beat{Metrics: map[string]float64{"n": 1}}) {
 		t.Error("uuid is not known")
 	}
@@ -107,7 +107,7 @@ func TestAliases(t *testing.T) {
 		t.Errorf("with two of a kind that share a name, the second is %s", got.ID)
 	}
 	beat(t, r, "other", Beat{})
-	same(t, "list", ids(r.List()), []string{"other", "sink"})
+	same(t, "list", ids(r.List(Filter{})), []string{"other", "sink"})
 }
 
 func TestAliasNeverShadowsAComponent(t *testing.T) {

@@ -1,110 +1,55 @@
 // Package registry holds the services the control plane knows: what each said
-// of itself, when it was last heard, and whether it counts as healthy. It is
-// told about components by whoever runs them (Expect, Exited) and by the
-// components themselves (Register, Heartbeat, Deregister); it knows neither
-// processes nor the wire.
+// of itself, when it was last heard, whether it counts as healthy, and what
+// became of it. It is told about components by whoever runs them (Expect,
+// Exited) and by the components themselves (Register, Heartbeat, Deregister);
+// it knows neither processes nor the wire. With a Store it survives a restart.
 package registry
 
 import (
 	"cmp"
 	"errors"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/withobsrvr/flowctl/internal/journal"
 )
 
-// Role is a service's place in a pipeline; "" means it did not say.
-type Role string
-
-// The roles.
-const (
-	Source    Role = "source"
-	Processor Role = "processor"
-	Sink      Role = "sink"
-)
-
-// Health is what a service says of itself.
-type Health string
-
-// What services say. Degraded services still count as healthy.
-const (
-	Unknown   Health = "unknown"
-	Starting  Health = "starting"
-	Healthy   Health = "healthy"
-	Degraded  Health = "degraded"
-	Unhealthy Health = "unhealthy"
-	Stopping  Health = "stopping"
-)
-
 // ErrInvalidID is the error for a service id that is empty where one is
 // needed, too long, or not printable.
 var ErrInvalidID = errors.New("invalid service id")
 
-// maxIDLength bounds ids, in bytes: they are printed in tables and kept.
-const maxIDLength = 256
-
-// Service is what the registry knows of one service. It is a value of its own,
-// safe to keep; its slices and maps are shared and must not be changed.
-type Service struct {
-	// ID is the service's id: the component's id where it belongs to one.
-	ID string
-	// Component is the id of the pipeline's component, as attributed or, for
-	// services no pipeline expects, as claimed; or "".
-	Component string
-	Role      Role
-	// Inputs and Outputs are event types.
-	Inputs, Outputs []string
-	// HealthEndpoint is a URL or host:port the service named.
-	HealthEndpoint string
-	// MaxInflight is the most messages it takes at once; 0: it did not say.
-	MaxInflight int
-	Metadata    map[string]string
-	// Name, Description and Version are known of flowctl.v1 services only.
-	Name, Description, Version string
-
-	// FirstSeen is when the id was first heard of, RegisteredAt when it last
-	// registered (zero: never), LastSeen when it last gave a sign of life.
-	FirstSeen, RegisteredAt, LastSeen time.Time
-	// Registered is true when the component's current attempt has registered.
-	Registered bool
-	// Adopted is true for a service known by its heartbeats alone.
-	Adopted bool
-	// Left is true when the service has deregistered.
-	Left bool
-	// Healthy is true while heartbeats are fresh and do not say unhealthy.
-	Healthy bool
-	// Reported is what the service last said of its own health.
-	Reported Health
-	// Reason says why the service is not healthy, as in "no heartbeat for 30s".
-	Reason string
-	// Metrics are those of the last heartbeat.
-	Metrics map[string]float64
-	// Revision is the registry's revision at the service's last change, other
-	// than a heartbeat. It grows by one with every change of any service.
-	Revision uint64
-}
-
 // Expected is a component that is about to register.
 type Expected struct {
-	ID   string
-	Role Role
+	// ID is what its service is to be called.
+	ID string
+	// Pipeline and Component are whose it is; Component is ID if empty.
+	Pipeline, Component string
+	Role                Role
 	// HealthPort is the port of its health endpoint, or 0.
 	HealthPort int
+	// Attempt names this attempt among all there ever are. To be expected once
+	// more in the same attempt changes nothing; "" is always another attempt.
+	Attempt string
 }
 
 // Options configure a Registry. The zero value means the defaults.
 type Options struct {
 	// TTL is how long after its last sign of life a service stays healthy:
-	// 30 s if zero.
+	// 30 s if zero. After half of it there is a warning.
 	TTL time.Duration
-	// JanitorInterval is how often expiry is checked: 10 s if zero.
+	// JanitorInterval is how often that is checked: 10 s if zero.
 	JanitorInterval time.Duration
-	// ForgetAfter is how long an unhealthy service that belongs to no expected
-	// component is remembered after its last sign of life: 1 h if zero.
-	ForgetAfter time.Duration
+	// ExpireAfter is how long a silent service that belongs to no expected
+	// component is remembered after its last sign of life: 5 min if zero. Its
+	// history is remembered longer.
+	ExpireAfter time.Duration
+	// MaxServices bounds how many services there are, expected ones not counted:
+	// 250,000 if zero.
+	MaxServices int
+	// Store, if not nil, keeps what must survive a restart. Saved is what it held
+	// when it was opened.
+	Store Store
+	Saved Saved
 	// Record, if not nil, receives the entries of what happened, in order. It
 	// is called under the registry's lock: it must be quick and must not call
 	// the registry.
@@ -115,45 +60,74 @@ type Options struct {
 type Registry struct {
 	opts Options
 
+	saving sync.Mutex // held by who saves; taken before mu
+
 	mu       sync.Mutex // guards everything below
+	clock    clock
 	records  map[string]*record
 	expected map[string]*record       // the records of expected components
 	aliases  map[string]string        // other ids clients go by → id of a record
 	waiters  map[string]chan struct{} // closed at the next change of that id
 	revision uint64
+	// passing holds who was heard within half the TTL, or not yet found silent
+	// for longer; warning who was not; silent who was not heard for the TTL and
+	// will expire. All are in the order in which they were heard.
+	passing, warning, silent queue
+	held                     bool // the last pass blamed nobody
+	flapping                 map[*record]struct{}
+	order                    order
+	changes                  changes
+	past                     past
+	runs                     runs
+	unsaved                  unsaved
 }
 
 // record is a service and what is only the registry's business.
 type record struct {
 	Service
 	expected *Expected // nil: no pipeline expects it
-	attempt  time.Time // when the expected component's attempt started
+	begun    time.Time // when the expected component's attempt started
 	running  bool      // an attempt was started and has not been seen to exit
 	seen     bool      // it has given a sign of life, ever
+	gone     bool      // it is not in the registry any more
 	// deaf is set when the service exited or left: until the next Register or
 	// Expect its heartbeats are late ones and mean nothing.
-	deaf           bool
-	deadline       time.Time // when it becomes stale
-	stale          bool      // the TTL has passed since it was last heard
+	deaf    bool
+	attempt string // the one it has last been expected in
+	// heard is when it was last heard, on the registry's clock.
+	heard          time.Duration
+	in             *queue
+	before, after  *record // in its queue
 	unhealthySince time.Time
 	aliases        []string // oldest first
+	history        []Event  // oldest first
+	// changed and beaten are set while a change, or a heartbeat, is not saved.
+	changed, beaten bool
 }
 
-// New returns an empty registry. Run keeps its services' health current.
+// New returns a registry that knows what was saved. Run keeps its services'
+// health current.
 func New(opts Options) *Registry {
 	opts.TTL = cmp.Or(opts.TTL, 30*time.Second)
 	opts.JanitorInterval = cmp.Or(opts.JanitorInterval, 10*time.Second)
-	opts.ForgetAfter = cmp.Or(opts.ForgetAfter, time.Hour)
+	opts.ExpireAfter = cmp.Or(opts.ExpireAfter, 5*time.Minute)
+	opts.MaxServices = cmp.Or(opts.MaxServices, 250_000)
 	if opts.Record == nil {
 		opts.Record = func(journal.Entry) {}
 	}
-	return &Registry{
+	saved := opts.Saved
+	opts.Saved = Saved{}
+	r := &Registry{
 		opts:     opts,
+		clock:    clock{start: time.Now(), interval: opts.JanitorInterval},
 		records:  make(map[string]*record),
 		expected: make(map[string]*record),
 		aliases:  make(map[string]string),
 		waiters:  make(map[string]chan struct{}),
+		flapping: make(map[*record]struct{}),
 	}
+	r.recall(saved)
+	return r
 }
 
 // Get returns the service that goes by id, which may be an id that only its
@@ -166,20 +140,6 @@ func (r *Registry) Get(id string) (Service, bool) {
 		return Service{}, false
 	}
 	return rec.Service, true
-}
-
-// List returns the services that have not left, ordered by id.
-func (r *Registry) List() []Service {
-	r.mu.Lock()
-	services := make([]Service, 0, len(r.records))
-	for _, rec := range r.records {
-		if rec.seen && !rec.Left {
-			services = append(services, rec.Service)
-		}
-	}
-	r.mu.Unlock()
-	slices.SortFunc(services, func(a, b Service) int { return strings.Compare(a.ID, b.ID) })
-	return services
 }
 
 // find returns the record that goes by id, or nil. The caller holds r.mu.
@@ -195,18 +155,35 @@ func (r *Registry) find(id string) *record {
 
 // create adds a record under id. The caller holds r.mu.
 func (r *Registry) create(id string) *record {
-	rec := &record{Service: Service{ID: id, Reported: Unknown}}
+	rec := &record{Service: Service{ID: id, Reported: Unknown, Tier: Critical}}
+	if old := r.past.take(id); old != nil {
+		rec.history, rec.FirstSeen = old.history, old.FirstSeen
+	}
 	r.records[id] = rec
+	r.order.forget()
 	return rec
 }
 
-// remove drops a record and the ids that lead to it. The caller holds r.mu.
+// remove drops a record and the ids that lead to it; its history stays. The
+// caller holds r.mu and has committed why.
 func (r *Registry) remove(rec *record) {
 	delete(r.records, rec.ID)
+	delete(r.flapping, rec)
+	rec.leaveQueue()
+	rec.gone = true
+	r.order.forget()
 	for _, alias := range rec.aliases {
 		if r.aliases[alias] == rec.ID {
 			delete(r.aliases, alias)
 		}
+	}
+	r.keepHistory(rec)
+}
+
+// keepHistory keeps what is left of a record that was removed. The caller holds r.mu.
+func (r *Registry) keepHistory(rec *record) {
+	if forgotten := r.past.add(rec); forgotten != nil && r.opts.Store != nil {
+		r.unsaved.deleted = append(r.unsaved.deleted, forgotten.ID)
 	}
 }
 
@@ -217,10 +194,24 @@ func (r *Registry) commit(rec *record, now time.Time, kind journal.Kind, text st
 	r.revision++
 	rec.Revision = r.revision
 	if text != "" {
+		rec.remember(Event{Time: now, Tier: rec.Tier, Text: text})
 		r.opts.Record(journal.Entry{Time: now, Component: rec.ID, Kind: kind, Text: text, Data: data})
+	}
+	if r.opts.Store != nil {
+		r.unsaved.change(rec)
 	}
 	if ch, ok := r.waiters[rec.ID]; ok {
 		close(ch)
 		delete(r.waiters, rec.ID)
 	}
+	r.changes.add(r.revision, rec.ID)
+}
+
+// settle is the end of every method that has changed something, called without
+// the lock: what was changed before is durable when it returns without an error.
+func (r *Registry) settle() error {
+	if r.opts.Store == nil {
+		return nil
+	}
+	return r.save(false)
 }

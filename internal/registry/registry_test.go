@@ -90,6 +90,15 @@ func same(t *testing.T, what string, got, want any) {
 	}
 }
 
+func leave(t *testing.T, r *Registry, id string) (there bool) {
+	t.Helper()
+	there, err := r.Deregister(id)
+	if err != nil {
+		t.Fatalf("Deregister(%s): %v", id, err)
+	}
+	return there
+}
+
 func ids(services []Service) []string {
 	var all []string
 	for _, s := range services {
@@ -122,6 +131,7 @@ func TestExpiryAndReturn(t *testing.T) {
 		}
 		same(t, "notes", n.take(), []string{
 			"a: registered as source",
+			"a: warning: no heartbeat for 20s",
 			"a: unhealthy: no heartbeat for 30s",
 			"a: healthy again after 41s",
 		})
@@ -159,41 +169,50 @@ func TestLateJanitorBlamesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &notes{}
 		r := New(Options{Record: n.record})
+		r.clock.begin(time.Now()) // the test is the janitor
 		register(t, r, Registration{ServiceID: "a"})
 		register(t, r, Registration{ServiceID: "b"})
 		n.take()
-		last := time.Now()
 		time.Sleep(60 * time.Second) // the whole process stood still
-		r.sweep(last, time.Now())
-		if !get(t, r, "a").Healthy || !get(t, r, "b").Healthy {
-			t.Error("blamed for silence nobody could hear")
+		r.pass()
+		if a, b := get(t, r, "a"), get(t, r, "b"); a.Tier != Passing || b.Tier != Passing {
+			t.Errorf("blamed for silence nobody could hear: %+v, %+v", a, b)
 		}
 		same(t, "notes", n.take(), []string{": flowctl was held up for 50s; heartbeats may come as much later"})
-		// The deadlines have moved by the 50s, and no further.
+		// The clock stood still for 50s, and no longer.
 		for range 2 {
-			last = time.Now()
 			time.Sleep(10 * time.Second)
-			r.sweep(last, time.Now())
+			r.pass()
 		}
 		same(t, "notes", n.take(), []string{
+			"a: warning: no heartbeat for 20s", "b: warning: no heartbeat for 20s",
 			"a: unhealthy: no heartbeat for 1m20s", "b: unhealthy: no heartbeat for 1m20s",
 		})
+		// Who is heard first after it stood still is in order, too.
+		register(t, r, Registration{ServiceID: "c"})
+		time.Sleep(60 * time.Second)
+		beat(t, r, "a", Beat{})
+		time.Sleep(10 * time.Second)
+		r.pass()
+		if c := get(t, r, "c"); c.Tier != Warning {
+			t.Errorf("c was heard 20s ago on the registry's clock: %+v", c)
+		}
 	})
 }
 
-func TestStrangersAreForgotten(t *testing.T) {
-	bubble(t, Options{ForgetAfter: 5 * time.Minute}, func(t *testing.T, r *Registry, n *notes) {
+func TestStrangersExpire(t *testing.T) {
+	bubble(t, Options{}, func(t *testing.T, r *Registry, n *notes) {
 		r.Expect(Expected{ID: "mine"})
 		register(t, r, Registration{ComponentID: "mine"})
 		register(t, r, Registration{ServiceID: "theirs"})
 		time.Sleep(5*time.Minute - time.Second)
 		synctest.Wait()
-		same(t, "before", ids(r.List()), []string{"mine", "theirs"})
+		same(t, "before", ids(r.List(Filter{})), []string{"mine", "theirs"})
 		time.Sleep(11 * time.Second)
 		synctest.Wait()
-		same(t, "after", ids(r.List()), []string{"mine"})
+		same(t, "after", ids(r.List(Filter{})), []string{"mine"})
 		all := n.take()
-		if last := all[len(all)-1]; last != "theirs: forgotten after 5m0s of silence" {
+		if last := all[len(all)-1]; last != "theirs: expired after 5m0s of silence" {
 			t.Errorf("last note: %s", last)
 		}
 	})
@@ -310,7 +329,7 @@ func TestExitBeforeRegistration(t *testing.T) {
 		t.Errorf("a late beat revived %+v", got)
 	}
 	r.Exited("nobody", "exited with code 1")
-	same(t, "list", ids(r.List()), []string(nil))
+	same(t, "list", ids(r.List(Filter{})), []string(nil))
 }
 
 func TestNewAttemptIsNotBlamedForSilence(t *testing.T) {
@@ -329,19 +348,19 @@ func TestNewAttemptIsNotBlamedForSilence(t *testing.T) {
 func TestDeregister(t *testing.T) {
 	r := New(Options{})
 	r.Expect(Expected{ID: "mine"})
-	if r.Deregister("mine") || r.Deregister("nobody") {
+	if leave(t, r, "mine") || leave(t, r, "nobody") {
 		t.Error("somebody left who was never there")
 	}
 	register(t, r, Registration{ComponentID: "mine", ServiceID: "uuid"})
 	register(t, r, Registration{ServiceID: "theirs"})
 	beat(t, r, "mine", Beat{Metrics: map[string]float64{"events": 296}})
-	if !r.Deregister("uuid") || !r.Deregister("theirs") {
+	if !leave(t, r, "uuid") || !leave(t, r, "theirs") {
 		t.Error("Deregister found nobody")
 	}
-	if r.Deregister("mine") {
+	if leave(t, r, "mine") {
 		t.Error("left twice")
 	}
-	same(t, "list", ids(r.List()), []string(nil))
+	same(t, "list", ids(r.List(Filter{})), []string(nil))
 	beat(t, r, "mine", Beat{})
 	got := get(t, r, "mine")
 	if !got.Left || got.Healthy || got.Registered || got.Reason != "left" || got.Metrics["events"] != 296 {
@@ -409,11 +428,11 @@ func TestInvalidIDs(t *testing.T) {
 	if _, err := r.Heartbeat("", Beat{}); !errors.Is(err, ErrInvalidID) {
 		t.Errorf("Heartbeat of nobody: %v", err)
 	}
-	same(t, "list", ids(r.List()), []string(nil))
+	same(t, "list", ids(r.List(Filter{})), []string(nil))
 }
 
 func TestConcurrentUse(t *testing.T) {
-	r := New(Options{TTL: time.Nanosecond, JanitorInterval: time.Microsecond, ForgetAfter: time.Nanosecond})
+	r := New(Options{TTL: time.Nanosecond, JanitorInterval: time.Microsecond, ExpireAfter: time.Nanosecond})
 	ctx, cancel := context.WithCancel(t.Context())
 	janitor := make(chan error)
 	go func() { janitor <- r.Run(ctx) }()
@@ -426,7 +445,7 @@ func TestConcurrentUse(t *testing.T) {
 				r.Register(Registration{ServiceID: fmt.Sprint("u", i%50), Role: Source, HealthEndpoint: "http://h:8001/health"})
 				r.Heartbeat(id, Beat{Reported: Degraded})
 				r.Heartbeat(fmt.Sprint("u", i), Beat{})
-				for _, s := range r.List() {
+				for _, s := range r.List(Filter{}) {
 					r.Get(s.ID)
 				}
 				r.Exited(id, "test")

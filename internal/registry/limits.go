@@ -1,0 +1,86 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/withobsrvr/flowctl/internal/journal"
+)
+
+// ErrTooLarge is the error for a registration that says more than is kept.
+var ErrTooLarge = errors.New("registration too large")
+
+// ErrFull is the error for a service that there is no room for.
+var ErrFull = errors.New("too many services")
+
+// What is kept of a service is bounded, so that no client can fill the memory.
+const (
+	maxEntries  = 64       // of metadata, of event types
+	maxText     = 1 << 10  // bytes of one text
+	maxTexts    = 16 << 10 // bytes of all texts of a registration
+	maxMetrics  = 64       // of a heartbeat
+	maxHistory  = 32       // events of a service
+	maxPast     = 1000     // services that are no more and whose history is kept
+	maxPastRuns = 1000     // pipeline runs
+)
+
+// check refuses registrations that are malformed or too large.
+func (reg *Registration) check() error {
+	for _, id := range append([]string{reg.ServiceID, reg.ComponentID}, reg.V1IDs...) {
+		if err := checkID(id); err != nil {
+			return err
+		}
+	}
+	for what, n := range map[string]int{"metadata": len(reg.Metadata), "input event types": len(reg.Inputs), "output event types": len(reg.Outputs)} {
+		if n > maxEntries {
+			return fmt.Errorf("%w: it has %d %s, more than %d", ErrTooLarge, n, what, maxEntries)
+		}
+	}
+	total := 0
+	texts := slices.Concat(reg.Inputs, reg.Outputs, []string{reg.HealthEndpoint, reg.Name, reg.Description, reg.Version},
+		slices.Collect(maps.Keys(reg.Metadata)), slices.Collect(maps.Values(reg.Metadata)))
+	for _, text := range texts {
+		total += len(text)
+		if len(text) > maxText || total > maxTexts {
+			return fmt.Errorf("%w: a text may have %d bytes, all together %d", ErrTooLarge, maxText, maxTexts)
+		}
+	}
+	return nil
+}
+
+// bounded returns the metrics of a heartbeat that are kept: all, or the first by
+// name, so that they stay the same from one heartbeat to the next.
+func bounded(metrics map[string]float64) map[string]float64 {
+	fine := len(metrics) <= maxMetrics
+	for name := range metrics {
+		fine = fine && len(name) <= maxText
+	}
+	if fine {
+		return metrics
+	}
+	kept := make(map[string]float64, maxMetrics)
+	for _, name := range slices.Sorted(maps.Keys(metrics)) {
+		if len(kept) < maxMetrics && len(name) <= maxText {
+			kept[name] = metrics[name]
+		}
+	}
+	return kept
+}
+
+// room makes room for one more service that no pipeline expects: the one that
+// has been silent for longest goes. The caller holds r.mu.
+func (r *Registry) room() error {
+	if len(r.records)-len(r.expected) < r.opts.MaxServices {
+		return nil
+	}
+	oldest := r.silent.first
+	if oldest == nil {
+		return fmt.Errorf("%w: %d are registered, and all have been heard of late", ErrFull, len(r.records))
+	}
+	r.commit(oldest, time.Now(), journal.Register, "forgotten: there are too many services", nil)
+	r.remove(oldest)
+	return nil
+}
