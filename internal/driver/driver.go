@@ -35,6 +35,58 @@ type Spec struct {
 	StopSignal syscall.Signal
 	// StopGrace is how long after StopSignal it may take before it is killed.
 	StopGrace time.Duration
+	// Container is what hosts of containers need besides; nil for a process. With
+	// it Args is the command in place of the image's own, empty for the image's,
+	// and Dir a folder inside, "" for the image's.
+	Container *Container
+}
+
+// Container is how a component runs in a container.
+type Container struct {
+	// Image is the image's name.
+	Image string
+	// Pull says when the image is pulled.
+	Pull PullPolicy
+	// User is who runs the program, in the image's terms; "" is the image's own.
+	User string
+	// Names are what other containers of the run find it under.
+	Names []string
+	// Ports are published on the host.
+	Ports   []Port
+	Volumes []Volume
+	// CPUs is how much it gets of the processors at most, Memory the most bytes;
+	// 0 is no limit.
+	CPUs   float64
+	Memory int64
+}
+
+// PullPolicy says when an image is pulled.
+type PullPolicy string
+
+// The pull policies.
+const (
+	PullMissing PullPolicy = "missing" // if the host has none of that name; the default
+	PullAlways  PullPolicy = "always"
+	PullNever   PullPolicy = "never"
+)
+
+// Port is a port of a container that the host offers.
+type Port struct {
+	// Address is the host's, "" for 127.0.0.1.
+	Address string
+	// Host and Container are the port outside and inside.
+	Host, Container int
+	// Protocol is tcp or udp.
+	Protocol string
+}
+
+// Volume is a folder that a container sees.
+type Volume struct {
+	// Source is an absolute path of the host, or the name of a volume of its engine.
+	Source string
+	// Target is the path inside.
+	Target   string
+	ReadOnly bool
 }
 
 // Attempt is where one run's output goes and whom to tell about it.
@@ -55,6 +107,8 @@ type Attempt struct {
 type Ref struct {
 	// PID is the process id of the process, or of a container's first process.
 	PID int
+	// Container is the container's id; "" for a process.
+	Container string
 }
 
 // Exit says how an attempt ended.
