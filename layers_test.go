@@ -19,12 +19,14 @@ const module = "github.com/withobsrvr/flowctl/"
 var layers = map[string][]string{
 	"cmd/flowctl": {"internal/cli"},
 
-	"internal/cli":    {"internal/engine", "internal/supervisor", "internal/controlplane", "internal/registry", "internal/journal", "internal/plan", "internal/pipeline", "internal/driver", "internal/probe", "internal/guardian"},
-	"internal/engine": {"internal/controlplane", "internal/supervisor", "internal/registry", "internal/plan", "internal/pipeline", "internal/driver", "internal/driver/*", "internal/probe", "internal/journal", "internal/guardian", "internal/procid"},
+	"internal/cli":    {"internal/engine", "internal/supervisor", "internal/controlplane", "internal/registry", "internal/journal", "internal/plan", "internal/pipeline", "internal/driver", "internal/probe", "internal/guardian", "internal/store", "internal/metrics"},
+	"internal/engine": {"internal/controlplane", "internal/supervisor", "internal/registry", "internal/plan", "internal/pipeline", "internal/driver", "internal/driver/*", "internal/probe", "internal/journal", "internal/guardian", "internal/procid", "internal/store", "internal/authority", "internal/metrics"},
 
 	"internal/controlplane": {"api/*", "internal/supervisor", "internal/registry", "internal/plan", "internal/pipeline", "internal/driver", "internal/journal"},
 	"internal/supervisor":   {"internal/plan", "internal/pipeline", "internal/driver", "internal/probe", "internal/journal"},
 	"internal/store":        {"internal/registry"},
+	"internal/metrics":      {"internal/registry"},
+	"internal/authority":    {},
 	"internal/registry":     {"internal/journal"},
 	"internal/plan":         {"internal/pipeline", "internal/driver"},
 
@@ -41,7 +43,7 @@ var layers = map[string][]string{
 	"sdk/go":                  {"api/*"},
 	"api/flowctl":             {},
 	"api/flowctl/v1":          {},
-	"api/flowctl/run/v1":      {},
+	"api/flowctl/run/v1":      {"api/flowctl/registry/v1"},
 	"api/flowctl/registry/v1": {},
 }
 

@@ -14,8 +14,9 @@ import (
 
 // applyOptions are the flags of apply.
 type applyOptions struct {
-	file, run, output string
-	dryRun            bool
+	file, output string
+	run          runRef
+	dryRun       bool
 }
 
 func newApplyCmd(a *app) *cobra.Command {
@@ -39,7 +40,7 @@ Exit codes: 0 applied, or nothing to do, 1 the run refused, 2 the file is wrong,
 	}
 	cmd.Flags().StringVarP(&opts.file, "file", "f", defaultFile, "pipeline file")
 	cmd.Flags().BoolVar(&opts.dryRun, "dry-run", false, "only say what would change")
-	runFlag(cmd, &opts.run)
+	opts.run.flags(cmd)
 	outputFlag(cmd, &opts.output)
 	return cmd
 }
@@ -51,11 +52,10 @@ func (a *app) apply(ctx context.Context, opts applyOptions) error {
 		return err
 	}
 	a.printProblems(warnings)
-	name := opts.run
-	if name == "" {
-		name = p.Name
+	if opts.run.name == "" {
+		opts.run.name = p.Name
 	}
-	run, err := a.operate(ctx, name)
+	run, err := a.operate(ctx, opts.run)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 
 // controlOptions are the flags of restart, stop and start.
 type controlOptions struct {
-	run     string
+	run     runRef
 	timeout time.Duration
 	noWait  bool
 	quiet   bool
@@ -23,7 +23,7 @@ type controlOptions struct {
 
 // flags adds them to a command.
 func (o *controlOptions) flags(cmd *cobra.Command, timeout time.Duration, until string) {
-	runFlag(cmd, &o.run)
+	o.run.flags(cmd)
 	cmd.Flags().DurationVar(&o.timeout, "timeout", timeout, "how long to wait until "+until+"; 0: for ever")
 	cmd.Flags().BoolVar(&o.noWait, "no-wait", false, "do not wait at all")
 	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "print nothing")

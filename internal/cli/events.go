@@ -28,9 +28,10 @@ type loggedEntry struct {
 
 // eventsOptions are the flags of events.
 type eventsOptions struct {
-	run, output, since string
-	follow             bool
-	ids                []string
+	run           runRef
+	output, since string
+	follow        bool
+	ids           []string
 }
 
 func newEventsCmd(a *app) *cobra.Command {
@@ -54,7 +55,7 @@ own notices, oldest first. With -o json each is one line.`,
 	}
 	cmd.Flags().BoolVarP(&opts.follow, "follow", "f", false, "go on until the run ends")
 	cmd.Flags().StringVar(&opts.since, "since", "", "leave out what is older than this: 5m, or a time such as 2006-01-02T15:04:05Z")
-	runFlag(cmd, &opts.run)
+	opts.run.flags(cmd)
 	outputFlag(cmd, &opts.output)
 	return cmd
 }

@@ -33,7 +33,8 @@ type cause struct {
 const explainedLines = 10
 
 func newExplainCmd(a *app) *cobra.Command {
-	var run, output string
+	var run runRef
+	var output string
 	cmd := &cobra.Command{
 		Use:   "explain [ID…]",
 		Short: "Say why a component is not ready",
@@ -52,14 +53,14 @@ do next. Without ids it explains every component that is not well.`,
 			return a.print(output, causes, func(w io.Writer) error { return printCauses(w, causes) })
 		},
 	}
-	runFlag(cmd, &run)
+	run.flags(cmd)
 	outputFlag(cmd, &output)
 	return cmd
 }
 
 // explain explains components, or all that are not well.
-func (a *app) explain(ctx context.Context, name string, ids []string) ([]cause, error) {
-	run, err := a.operate(ctx, name)
+func (a *app) explain(ctx context.Context, ref runRef, ids []string) ([]cause, error) {
+	run, err := a.operate(ctx, ref)
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,8 @@ import (
 
 // logsOptions are the flags of logs.
 type logsOptions struct {
-	run, output, since, grep     string
+	run                          runRef
+	output, since, grep          string
 	follow, withEvents, noPrefix bool
 	tail                         int
 	ids                          []string
@@ -56,7 +57,7 @@ times and one component after the other.`,
 	f.StringVar(&opts.grep, "grep", "", "show only lines that match this regular expression")
 	f.BoolVar(&opts.withEvents, "events", false, "show what happens to components, too")
 	f.BoolVar(&opts.noPrefix, "no-prefix", false, "show lines as they were printed")
-	runFlag(cmd, &opts.run)
+	opts.run.flags(cmd)
 	outputFlag(cmd, &opts.output)
 	return cmd
 }
@@ -70,7 +71,7 @@ func (a *app) logs(ctx context.Context, opts logsOptions) error {
 	if err := checkFormat(opts.output); err != nil {
 		return err
 	}
-	if past, ok := a.pastRun(opts.run); ok {
+	if past, ok := a.pastRun(opts.run.name); ok {
 		return a.pastLogs(past, opts, filter)
 	}
 	run, err := a.operate(ctx, opts.run)

@@ -22,7 +22,7 @@ import (
 )
 
 func TestMetricsAreAlwaysJSON(t *testing.T) {
-	text, err := json.Marshal(metrics{"a": 1.5, "b": math.NaN(), "c": math.Inf(1), "d": math.Inf(-1)})
+	text, err := json.Marshal(metricValues{"a": 1.5, "b": math.NaN(), "c": math.Inf(1), "d": math.Inf(-1)})
 	if err != nil || string(text) != `{"a":1.5,"b":"NaN","c":"Infinity","d":"-Infinity"}` {
 		t.Errorf("%s, %v", text, err)
 	}

@@ -97,7 +97,7 @@ func rowOf(run engine.Run, state string) listedRun {
 
 // ask returns how a run stands.
 func ask(ctx context.Context, run engine.Run) (controlplane.Snapshot, error) {
-	client, err := controlplane.DialRun(run.Endpoint, run.Token)
+	client, err := controlplane.DialRun(run.Target())
 	if err != nil {
 		return controlplane.Snapshot{}, err
 	}

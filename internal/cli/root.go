@@ -86,6 +86,7 @@ func newRoot(a *app) *cobra.Command {
 	root.AddCommand(
 		newApplyCmd(a),
 		newCleanCmd(a),
+		newDescribeCmd(a),
 		newGuardianCmd(a),
 		newEventsCmd(a),
 		newExplainCmd(a),

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/withobsrvr/flowctl/internal/controlplane"
 	"github.com/withobsrvr/flowctl/internal/driver"
 	"github.com/withobsrvr/flowctl/internal/engine"
 	"github.com/withobsrvr/flowctl/internal/pipeline"
@@ -25,6 +26,8 @@ const defaultFile = "flow.yml"
 type runOptions struct {
 	file           string
 	engine         engine.Options
+	plane          planeFlags
+	shared         clientFlags
 	logs           logFlags
 	showStatus     bool
 	statusInterval time.Duration
@@ -36,7 +39,7 @@ type runOptions struct {
 }
 
 func newRunCmd(a *app) *cobra.Command {
-	var opts runOptions
+	opts := runOptions{plane: planeFlags{addressFlag: "--control-plane-address"}}
 	cmd := &cobra.Command{
 		Use:   "run [FILE]",
 		Short: "Run a pipeline with its control plane",
@@ -60,7 +63,13 @@ ready in time, 130 or 143 interrupted before everything was ready, or forced.`,
   flowctl run pipeline.yaml --log-dir /var/log/pipeline --show-status=false
 
   # In the background: return when everything is ready
-  flowctl run pipeline.yaml --detach`,
+  flowctl run pipeline.yaml --detach
+
+  # Encrypted: a certificate for each component, made for this run
+  flowctl run pipeline.yaml --tls auto
+
+  # Share a control plane with other pipelines
+  flowctl run pipeline.yaml --control-plane localhost:8080`,
 		Args: maxArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.file = defaultFile
@@ -76,10 +85,14 @@ ready in time, 130 or 143 interrupted before everything was ready, or forced.`,
 	f := cmd.Flags()
 	e := &opts.engine
 	f.StringVar(&e.Orchestrator, "orchestrator", "", "where components run: process (default: what the file says, else process)")
-	f.StringVar(&e.ControlPlane.Address, "control-plane-address", "127.0.0.1", "address the control plane listens on")
-	f.IntVar(&e.ControlPlane.Port, "control-plane-port", 8080, "port the control plane listens on, 0 for a free one")
-	f.DurationVar(&e.ControlPlane.TTL, "heartbeat-ttl", 30*time.Second, "how long after its last heartbeat a component counts as healthy")
-	f.DurationVar(&e.ControlPlane.JanitorInterval, "janitor-interval", 10*time.Second, "how often the heartbeats are checked")
+	plane := &opts.plane.plane
+	f.StringVar(&plane.Address, "control-plane-address", "127.0.0.1", "address the control plane listens on, or unix:///path of a socket")
+	f.IntVar(&plane.Port, "control-plane-port", 8080, "port the control plane listens on, 0 for a free one")
+	f.StringVar(&plane.Database, "db-path", "", "database that keeps what the control plane knows (default: it is kept in memory)")
+	f.StringVar(&opts.plane.tlsMode, "tls", "", "auto: encrypt the control plane with certificates made for this run, one for each component, which say who it is")
+	opts.plane.add(f)
+	f.StringVar(&opts.shared.target.Endpoint, "control-plane", "", "control plane to share with other pipelines, as 'flowctl server' runs one; the --tls flags are then what is shown there")
+	f.StringVar(&opts.shared.tokenFile, "token-file", "", "with --control-plane, file with the operators' token of that one (default: $FLOWCTL_TOKEN)")
 	f.DurationVar(&e.ShutdownTimeout, "shutdown-timeout", 0, "bound of the whole stop, if shorter than the longest grace (default: no other bound)")
 	f.StringVar(&e.LogDir, "log-dir", "logs", "folder for the components' complete output")
 	opts.logs.add(f)
@@ -169,13 +182,36 @@ func (a *app) assemble(opts runOptions, signals <-chan os.Signal) (*engine.Engin
 	}
 }
 
+// controlPlane is the control plane that the flags ask for.
+func (o *runOptions) controlPlane(a *app) (engine.ControlPlane, error) {
+	o.plane.plane.Version = version
+	if o.shared.target.Endpoint == "" {
+		if o.shared.tokenFile != "" {
+			return engine.ControlPlane{}, usageError{errors.New("--token-file goes with --control-plane: a control plane of the run's own makes its tokens itself")}
+		}
+		err := o.plane.settle(a)
+		return o.plane.plane, err
+	}
+	if o.plane.tlsMode != "" || o.plane.auth != "" || o.plane.plane.Database != "" {
+		return engine.ControlPlane{}, usageError{errors.New("--tls, --auth and --db-path are for a control plane of the run's own, and --control-plane is another one")}
+	}
+	o.shared.target.TLS, o.plane.plane.TLS = o.plane.plane.TLS, controlplane.TLSFiles{}
+	if err := o.shared.settle(a.getenv); err != nil {
+		return engine.ControlPlane{}, err
+	}
+	shared := o.plane.plane
+	shared.Join = o.shared.target
+	return shared, nil
+}
+
 // prepare makes an engine of what was asked for.
 func (a *app) prepare(opts runOptions) (*engine.Engine, error) {
-	if opts.statusInterval <= 0 || opts.engine.ControlPlane.TTL <= 0 || opts.engine.ControlPlane.JanitorInterval <= 0 {
-		return nil, usageError{errors.New("--status-interval, --heartbeat-ttl and --janitor-interval must be longer than 0")}
+	if opts.statusInterval <= 0 {
+		return nil, usageError{errors.New("--status-interval must be longer than 0")}
 	}
-	if port := opts.engine.ControlPlane.Port; port < 0 || port > 65535 {
-		return nil, usageError{fmt.Errorf("--control-plane-port %d is no port: use 1 to 65535, or 0 for a free one", port)}
+	var err error
+	if opts.engine.ControlPlane, err = opts.controlPlane(a); err != nil {
+		return nil, err
 	}
 	p, warnings, err := pipeline.Load(opts.file, pipeline.Options{Environ: a.Env})
 	if err != nil {

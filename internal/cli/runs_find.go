@@ -15,9 +15,18 @@ import (
 	"github.com/withobsrvr/flowctl/internal/plan"
 )
 
-// runFlag adds --run to a command about one run.
-func runFlag(cmd *cobra.Command, name *string) {
-	cmd.Flags().StringVar(name, "run", "", "which run: its id or its pipeline's name (default: the only one)")
+// runRef says which run a command is about: one of this user's on this machine,
+// or the one at an endpoint.
+type runRef struct {
+	name   string
+	client clientFlags
+}
+
+// flags adds --run, and those with which a run is reached that has no run file here.
+func (r *runRef) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&r.name, "run", "", "which run: its id or its pipeline's name (default: the only one)")
+	cmd.Flags().StringVar(&r.client.target.Endpoint, "endpoint", "", "operate the run at this control plane, which need not be on this machine; it needs the run's token")
+	r.client.addSecurity(cmd.Flags())
 }
 
 // stateDir is where this user's runs are found.
@@ -98,21 +107,43 @@ type operated struct {
 const answerTimeout = 3 * time.Second
 
 // operate finds a run that answers and opens a connection to it, which the caller closes.
-func (a *app) operate(ctx context.Context, name string) (*operated, error) {
-	run, err := a.findRun(name)
+func (a *app) operate(ctx context.Context, ref runRef) (*operated, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	if ref.client.target.Endpoint != "" {
+		return a.operateAt(ctx, ref)
+	}
+	run, err := a.findRun(ref.name)
 	if err != nil {
 		return nil, err
 	}
-	client, err := controlplane.DialRun(run.Endpoint, run.Token)
+	client, err := controlplane.DialRun(run.Target())
 	if err != nil {
 		return nil, environmentError{err}
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
 	if _, err := client.Snapshot(ctx); err != nil {
 		client.Close()
 		return nil, a.unanswered(run, err)
 	}
+	return &operated{RunClient: client, run: run}, nil
+}
+
+// operateAt opens a connection to the run at an endpoint.
+func (a *app) operateAt(ctx context.Context, ref runRef) (*operated, error) {
+	if err := ref.client.settle(a.getenv); err != nil {
+		return nil, err
+	}
+	target := ref.client.target
+	client, err := controlplane.DialRun(target)
+	if err != nil {
+		return nil, environmentError{err}
+	}
+	planned, err := client.Plan(ctx)
+	if err != nil {
+		client.Close()
+		return nil, environmentError{fmt.Errorf("ask the run at %s: %w", target.Endpoint, err)}
+	}
+	run := engine.Run{ID: "at " + target.Endpoint, Pipeline: planned.Pipeline, File: planned.File, Endpoint: target.Endpoint}
 	return &operated{RunClient: client, run: run}, nil
 }
 

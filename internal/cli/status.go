@@ -32,20 +32,20 @@ type runStatus struct {
 
 // componentStatus is one component; times that have not come are left out.
 type componentStatus struct {
-	ID        string      `json:"id"`
-	Role      string      `json:"role"`
-	State     string      `json:"state"`
-	Reason    string      `json:"reason"`
-	Since     time.Time   `json:"since"`
-	Attempt   int         `json:"attempt"`
-	Restarts  int         `json:"restarts"`
-	PID       int         `json:"pid,omitempty"`
-	StartedAt time.Time   `json:"started_at,omitzero"`
-	ReadyAt   time.Time   `json:"ready_at,omitzero"`
-	RetryAt   time.Time   `json:"retry_at,omitzero"`
-	LastExit  *exitStatus `json:"last_exit,omitempty"`
-	Health    health      `json:"health"`
-	Metrics   metrics     `json:"metrics,omitempty"`
+	ID        string       `json:"id"`
+	Role      string       `json:"role"`
+	State     string       `json:"state"`
+	Reason    string       `json:"reason"`
+	Since     time.Time    `json:"since"`
+	Attempt   int          `json:"attempt"`
+	Restarts  int          `json:"restarts"`
+	PID       int          `json:"pid,omitempty"`
+	StartedAt time.Time    `json:"started_at,omitzero"`
+	ReadyAt   time.Time    `json:"ready_at,omitzero"`
+	RetryAt   time.Time    `json:"retry_at,omitzero"`
+	LastExit  *exitStatus  `json:"last_exit,omitempty"`
+	Health    health       `json:"health"`
+	Metrics   metricValues `json:"metrics,omitempty"`
 }
 
 // exitStatus is how an attempt ended.
@@ -68,10 +68,10 @@ type health struct {
 
 // metrics are numbers by name. JSON has no words for NaN and infinity: they are
 // written as strings, as protobuf does.
-type metrics map[string]float64
+type metricValues map[string]float64
 
 // MarshalJSON implements json.Marshaler.
-func (m metrics) MarshalJSON() ([]byte, error) {
+func (m metricValues) MarshalJSON() ([]byte, error) {
 	if m == nil {
 		return []byte("null"), nil
 	}
@@ -93,9 +93,10 @@ func (m metrics) MarshalJSON() ([]byte, error) {
 
 // statusOptions are the flags of status.
 type statusOptions struct {
-	run, output string
-	watch       bool
-	ids         []string
+	run    runRef
+	output string
+	watch  bool
+	ids    []string
 }
 
 func newStatusCmd(a *app) *cobra.Command {
@@ -122,7 +123,7 @@ is well: its heartbeats, its probe, or only that its process lives.`,
 		},
 	}
 	cmd.Flags().BoolVarP(&opts.watch, "watch", "w", false, "go on until the run ends: a terminal is redrawn, other outputs get a line for each change")
-	runFlag(cmd, &opts.run)
+	opts.run.flags(cmd)
 	outputFlag(cmd, &opts.output)
 	return cmd
 }

@@ -18,10 +18,11 @@ import (
 
 // waitOptions are the flags of wait.
 type waitOptions struct {
-	run, until string
-	timeout    time.Duration
-	quiet      bool
-	ids        []string
+	run     runRef
+	until   string
+	timeout time.Duration
+	quiet   bool
+	ids     []string
 }
 
 func newWaitCmd(a *app) *cobra.Command {
@@ -48,7 +49,7 @@ such component, 3 no pipeline is running, 4 the time was over first.`,
 	f.StringVar(&opts.until, "for", "ready", "what to wait for: ready, completed or stopped")
 	f.DurationVar(&opts.timeout, "timeout", time.Minute, "how long to wait; 0: for ever")
 	f.BoolVarP(&opts.quiet, "quiet", "q", false, "print nothing when it has come so far")
-	runFlag(cmd, &opts.run)
+	opts.run.flags(cmd)
 	return cmd
 }
 

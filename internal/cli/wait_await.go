@@ -174,6 +174,9 @@ func (a *app) awaitGone(ctx context.Context, run engine.Run) bool {
 
 // gone reports whether a run has ended, and its process with it, if that is not this one.
 func (a *app) gone(run engine.Run) bool {
+	if run.Process.PID == 0 { // on another machine, or known by its endpoint only
+		return true
+	}
 	if run.Process.PID != os.Getpid() {
 		return !run.Process.Alive()
 	}

@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -15,6 +16,9 @@ import (
 // errNotFound is the error for a service id nobody goes by.
 var errNotFound = errors.New("service not found")
 
+// unknownService is the error for the service id nobody goes by.
+func unknownService(id string) error { return fmt.Errorf("%w: %q", errNotFound, id) }
+
 // errNoComponent is the error for a flowctl.v1 registration of nothing.
 var errNoComponent = errors.New("component is missing")
 
@@ -24,10 +28,14 @@ func wireError(err error) error {
 		return err // nil, or made for the wire already
 	}
 	switch {
-	case errors.Is(err, registry.ErrInvalidID), errors.Is(err, errNoComponent):
+	case errors.Is(err, registry.ErrInvalidID), errors.Is(err, registry.ErrTooLarge), errors.Is(err, errNoComponent):
 		return status.Error(codes.InvalidArgument, err.Error())
-	case errors.Is(err, errNotFound):
+	case errors.Is(err, errNotFound), errors.Is(err, registry.ErrUnknownRun):
 		return status.Error(codes.NotFound, err.Error())
+	case errors.Is(err, registry.ErrFull):
+		return status.Error(codes.ResourceExhausted, err.Error())
+	case errors.Is(err, registry.ErrNotSaved):
+		return status.Error(codes.Unavailable, err.Error())
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return status.FromContextError(err).Err()
 	default:

@@ -3,101 +3,139 @@ package controlplane
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
-	"sync"
+	"strings"
 	"syscall"
+	"time"
 )
 
-// PortInUseError says that somebody listens on the wanted port already.
-type PortInUseError struct {
+// unixScheme stands before the path of a socket.
+const unixScheme = "unix://"
+
+// maxSocketPath is the longest path that all systems take for a socket, in bytes.
+const maxSocketPath = 103
+
+// ListenError says why a control plane cannot listen, and what to do.
+type ListenError struct {
 	// Address and Port are what was asked for.
 	Address string
 	Port    int
-	err     error
+	// InUse is true when somebody listens there already; who that is, is for those
+	// to find out who can.
+	InUse bool
+	// Reason is one clause.
+	Reason string
+	err    error
 }
 
-// Error names the port and the address.
-func (e *PortInUseError) Error() string {
-	return fmt.Sprintf("listen on %s: port %d is in use", net.JoinHostPort(e.Address, strconv.Itoa(e.Port)), e.Port)
+// Error names the address and the reason.
+func (e *ListenError) Error() string {
+	where := e.Address
+	if !strings.HasPrefix(where, unixScheme) {
+		where = net.JoinHostPort(e.Address, strconv.Itoa(e.Port))
+	}
+	return fmt.Sprintf("listen on %s: %s", where, e.Reason)
 }
 
-// Unwrap returns the system's error.
-func (e *PortInUseError) Unwrap() error { return e.err }
+// Unwrap returns the system's error, if there is one.
+func (e *ListenError) Unwrap() error { return e.err }
 
-// Listen opens the control plane's TCP listener; port 0 takes a free one. The
-// error is a *PortInUseError if that is the reason.
+// Listen opens the control plane's listener: on a TCP port of an address, where
+// port 0 takes a free one, or on the socket of a unix:///path, which only this
+// user may use. The error is a *ListenError.
 func Listen(address string, port int) (net.Listener, error) {
-	hostPort := net.JoinHostPort(address, strconv.Itoa(port))
-	lis, err := net.Listen("tcp", hostPort)
+	if path, ok := strings.CutPrefix(address, unixScheme); ok {
+		return listenUnix(path)
+	}
+	lis, err := net.Listen("tcp", net.JoinHostPort(strings.Trim(address, "[]"), strconv.Itoa(port)))
+	if err == nil {
+		return lis, nil
+	}
+	failed := &ListenError{Address: address, Port: port, err: err, Reason: err.Error()}
+	var unknown *net.DNSError
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		failed.InUse, failed.Reason = true, fmt.Sprintf("port %d is in use", port)
+	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.As(err, &unknown):
+		failed.Reason = fmt.Sprintf("%s is no address of this machine; its addresses are %s", address, strings.Join(ownAddresses(), ", "))
+	case errors.Is(err, fs.ErrPermission):
+		failed.Reason = fmt.Sprintf("this user may not listen on port %d; ports from 1024 on are everybody's", port)
+	}
+	return nil, failed
+}
+
+// ownAddresses are the addresses that this machine can listen on, the loopback first.
+func ownAddresses() []string {
+	var local, others []string
+	addrs, _ := net.InterfaceAddrs()
+	for _, addr := range addrs {
+		ip, ok := addr.(*net.IPNet)
+		switch {
+		case !ok || ip.IP.IsLinkLocalUnicast():
+		case ip.IP.IsLoopback():
+			local = append(local, ip.IP.String())
+		default:
+			others = append(others, ip.IP.String())
+		}
+	}
+	return append(append(local, others...), "0.0.0.0")
+}
+
+// listenUnix opens a socket that only this user may use. One that was left
+// behind, on which nobody listens, is replaced.
+func listenUnix(path string) (net.Listener, error) {
+	failed := &ListenError{Address: unixScheme + path}
+	switch {
+	case !filepath.IsAbs(path):
+		failed.Reason = "the path of a socket must be absolute: unix:///run/user/1000/flowctl.sock"
+		return nil, failed
+	case len(path) > maxSocketPath:
+		failed.Reason = fmt.Sprintf("the path has %d bytes, and a socket's may have %d: choose a shorter one", len(path), maxSocketPath)
+		return nil, failed
+	}
+	lis, err := net.Listen("unix", path)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, &PortInUseError{Address: address, Port: port, err: err}
+		if failed.Reason = occupied(path); failed.Reason != "" {
+			failed.InUse, failed.err = true, err
+			return nil, failed
+		}
+		lis, err = net.Listen("unix", path)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", hostPort, err)
+	if err == nil {
+		if err = os.Chmod(path, 0o600); err == nil {
+			return lis, nil
+		}
+		lis.Close()
 	}
-	return lis, nil
+	failed.err, failed.Reason = err, err.Error()
+	if errors.Is(err, fs.ErrNotExist) {
+		failed.Reason = fmt.Sprintf("the folder %s does not exist", filepath.Dir(path))
+	}
+	return nil, failed
 }
 
-// tracked is a listener that can close every connection it accepted, the ones
-// that never finished a handshake included.
-type tracked struct {
-	net.Listener
-
-	mu     sync.Mutex // guards conns and closed
-	conns  map[net.Conn]struct{}
-	closed bool
-}
-
-func newTracked(lis net.Listener) *tracked {
-	return &tracked{Listener: lis, conns: make(map[net.Conn]struct{})}
-}
-
-// Accept accepts a connection and remembers it until it is closed.
-func (t *tracked) Accept() (net.Conn, error) {
-	conn, err := t.Listener.Accept()
-	if err != nil {
-		return nil, err
+// occupied says by what a socket's path is taken; a socket on which nobody
+// listens any more is removed, and then it is "".
+func occupied(path string) string {
+	info, err := os.Lstat(path)
+	switch {
+	case err != nil:
+		return ""
+	case info.Mode()&fs.ModeSocket == 0:
+		return "there is a file of that name, and it is no socket"
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
 		conn.Close()
-		return nil, net.ErrClosed
+		return "somebody listens there already"
 	}
-	c := &trackedConn{Conn: conn, forget: t.forget}
-	t.conns[c] = struct{}{}
-	return c, nil
-}
-
-func (t *tracked) forget(c net.Conn) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.conns, c)
-}
-
-// closeConns closes every open connection and those still to be accepted.
-func (t *tracked) closeConns() {
-	t.mu.Lock()
-	t.closed = true
-	conns := make([]net.Conn, 0, len(t.conns))
-	for c := range t.conns {
-		conns = append(conns, c)
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return err.Error()
 	}
-	t.mu.Unlock()
-	for _, c := range conns {
-		c.Close()
-	}
-}
-
-// trackedConn tells its listener when it is closed.
-type trackedConn struct {
-	net.Conn
-	forget func(net.Conn)
-}
-
-// Close closes the connection.
-func (c *trackedConn) Close() error {
-	c.forget(c)
-	return c.Conn.Close()
+	_ = os.Remove(path)
+	return ""
 }

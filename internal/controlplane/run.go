@@ -22,6 +22,8 @@ type Run interface {
 
 // RunView shows a run.
 type RunView interface {
+	// RunID names the run.
+	RunID() string
 	Snapshot() Snapshot
 	Plan() *plan.Plan
 	Journal() *journal.Journal

@@ -55,6 +55,8 @@ func (r *fakeRun) Snapshot() Snapshot {
 	return snap
 }
 
+func (r *fakeRun) RunID() string { return "fake-run" }
+
 func (r *fakeRun) Plan() *plan.Plan {
 	return &plan.Plan{Pipeline: "tiny", Components: []plan.Component{{ID: "src", Env: []plan.EnvVar{{Name: "PASSWORD", Value: "hunter2", Origin: "env"}}}}}
 }
@@ -91,7 +93,10 @@ func serveRun(t *testing.T, opts journal.Options, components ...string) (run *fa
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	server := New(Options{Registry: registry.New(registry.Options{}), Run: run, Token: rightToken})
+	server, err := New(Options{Registry: registry.New(registry.Options{}), Run: run, Access: Access{Token: rightToken}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	go func() { served <- server.Serve(ctx, lis) }()
 	stop = sync.OnceFunc(func() {
 		run.journal.Close()
@@ -106,7 +111,7 @@ func serveRun(t *testing.T, opts journal.Options, components ...string) (run *fa
 
 func dialRun(t *testing.T, endpoint, token string) *RunClient {
 	t.Helper()
-	c, err := DialRun(endpoint, token)
+	c, err := DialRun(Target{Endpoint: endpoint, Token: token})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +192,7 @@ func TestOnlyWhoHasTheTokenOperates(t *testing.T) {
 	if _, err := flowctlpb.NewControlPlaneClient(conn).ListServices(t.Context(), &emptypb.Empty{}); err != nil {
 		t.Errorf("a component's call: %v", err)
 	}
-	plain, err := Dial(endpoint)
+	plain, err := Dial(Target{Endpoint: endpoint})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +211,7 @@ func wantDenied(t *testing.T, token string, err error) {
 
 // A server that was given no token lets nobody operate.
 func TestNoTokenIsNoKey(t *testing.T) {
-	s := New(Options{Registry: registry.New(registry.Options{}), Run: &fakeRun{journal: journal.New(journal.Options{})}})
+	s := newServer(t, Options{Registry: registry.New(registry.Options{}), Run: &fakeRun{journal: journal.New(journal.Options{})}})
 	_, err := s.unary(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: runv1.RunService_StopRun_FullMethodName}, nil)
 	wantCode(t, "stop", err, codes.PermissionDenied)
 }

@@ -18,10 +18,6 @@ import (
 	"github.com/withobsrvr/flowctl/internal/plan"
 )
 
-// maxBatch bounds a message of a follow, in bytes: one block of output is
-// never split, however long its line.
-const maxBatch = 128 << 20
-
 // RunClient operates a run from another terminal. Its errors are *RunError.
 type RunClient struct {
 	client *Client
@@ -40,11 +36,10 @@ type RunError struct {
 
 func (e *RunError) Error() string { return e.Text }
 
-// DialRun returns a client for the run at endpoint, host:port, that shows token
-// with every call. It connects at the first call.
-func DialRun(endpoint, token string) (*RunClient, error) {
-	c, err := dial(endpoint, grpc.WithPerRPCCredentials(access(token)),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxBatch)))
+// DialRun returns a client for a run, whose target has its token or an
+// operator's certificate. It connects at the first call.
+func DialRun(target Target) (*RunClient, error) {
+	c, err := Dial(target)
 	if err != nil {
 		return nil, err
 	}

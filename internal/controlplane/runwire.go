@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	registryv1 "github.com/withobsrvr/flowctl/api/flowctl/registry/v1"
 	runv1 "github.com/withobsrvr/flowctl/api/flowctl/run/v1"
 	"github.com/withobsrvr/flowctl/internal/driver"
 	"github.com/withobsrvr/flowctl/internal/journal"
@@ -21,7 +22,7 @@ func snapshotToWire(s Snapshot) *runv1.Snapshot {
 			Id: c.Status.Component, Role: string(c.Status.Role), State: string(c.State), Reason: c.Status.Reason,
 			Since: timeToWire(c.Since), Attempt: int32(c.Attempt), Pid: int32(c.PID),
 			StartedAt: timeToWire(c.StartedAt), ReadyAt: timeToWire(c.ReadyAt), EndedAt: timeToWire(c.EndedAt),
-			Restarts: int32(c.Restarts), RetryAt: timeToWire(c.RetryAt), Exit: exitToWire(c.Exit), Service: serviceToWire(c.Service),
+			Restarts: int32(c.Restarts), RetryAt: timeToWire(c.RetryAt), Exit: exitToWire(c.Exit), Service: spokenToWire(c.Service),
 		})
 	}
 	return w
@@ -37,7 +38,7 @@ func snapshotFromWire(w *runv1.Snapshot) Snapshot {
 				StartedAt: timeFromWire(c.GetStartedAt()), ReadyAt: timeFromWire(c.GetReadyAt()), EndedAt: timeFromWire(c.GetEndedAt()),
 				Restarts: int(c.GetRestarts()), RetryAt: timeFromWire(c.GetRetryAt()), Exit: exitFromWire(c.GetExit()),
 			},
-			Service: serviceFromWire(c.GetId(), c.GetService()),
+			Service: spokenFromWire(c.GetService()),
 		})
 	}
 	return s
@@ -57,24 +58,19 @@ func exitFromWire(w *runv1.Exit) *driver.Exit {
 	return &driver.Exit{Code: int(w.GetCode()), Signal: syscall.Signal(w.GetSignal()), OutOfMemory: w.GetOutOfMemory(), Forced: w.GetForced()}
 }
 
-func serviceToWire(s *registry.Service) *runv1.Service {
+func spokenToWire(s *registry.Service) *registryv1.Service {
 	if s == nil {
 		return nil
 	}
-	return &runv1.Service{
-		Registered: s.Registered, Adopted: s.Adopted, Left: s.Left, Healthy: s.Healthy, Reported: string(s.Reported),
-		Reason: s.Reason, LastSeen: timeToWire(s.LastSeen), Metrics: s.Metrics,
-	}
+	return serviceToWire(s)
 }
 
-func serviceFromWire(id string, w *runv1.Service) *registry.Service {
+func spokenFromWire(w *registryv1.Service) *registry.Service {
 	if w == nil {
 		return nil
 	}
-	return &registry.Service{
-		ID: id, Component: id, Registered: w.GetRegistered(), Adopted: w.GetAdopted(), Left: w.GetLeft(), Healthy: w.GetHealthy(),
-		Reported: registry.Health(w.GetReported()), Reason: w.GetReason(), LastSeen: timeFromWire(w.GetLastSeen()), Metrics: w.GetMetrics(),
-	}
+	s := serviceFromWire(w)
+	return &s
 }
 
 func blockToWire(b journal.Block) *runv1.Block {

@@ -59,7 +59,8 @@ func serve(t *testing.T, lis net.Listener, target string, opts ...grpc.DialOptio
 	b := &rig{registry: registry.New(registry.Options{})}
 	ctx, cancel := context.WithCancel(context.Background())
 	served, swept := make(chan error, 1), make(chan error, 1)
-	go func() { served <- New(Options{Registry: b.registry}).Serve(ctx, lis) }()
+	server := newServer(t, Options{Registry: b.registry})
+	go func() { served <- server.Serve(ctx, lis) }()
 	go func() { swept <- b.registry.Run(ctx) }()
 	b.stop = sync.OnceValue(func() time.Duration {
 		began := time.Now()
@@ -75,6 +76,15 @@ func serve(t *testing.T, lis net.Listener, target string, opts ...grpc.DialOptio
 	}
 	b.conn, b.old, b.v1 = conn, flowctlpb.NewControlPlaneClient(conn), flowctlv1.NewControlPlaneServiceClient(conn)
 	return b
+}
+
+func newServer(t *testing.T, opts Options) *Server {
+	t.Helper()
+	s, err := New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func same(t *testing.T, what string, got, want any) {
@@ -320,7 +330,7 @@ func TestErrorTranslation(t *testing.T) {
 }
 
 func TestPanicIsOneCallsAffair(t *testing.T) {
-	s := New(Options{Registry: registry.New(registry.Options{})})
+	s := newServer(t, Options{Registry: registry.New(registry.Options{})})
 	_, err := s.unary(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/x/Y"}, func(context.Context, any) (any, error) { panic("boom") })
 	wantCode(t, "unary", err, codes.Internal)
 	err = s.stream(t.Context(), nil, &quietStream{ctx: t.Context()}, "/test/Stream", func(any, grpc.ServerStream) error { panic("boom") })
@@ -425,7 +435,7 @@ func TestStopBeforeStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := New(Options{Registry: registry.New(registry.Options{})}).Serve(ctx, lis); err != nil {
+	if err := newServer(t, Options{Registry: registry.New(registry.Options{})}).Serve(ctx, lis); err != nil {
 		t.Error(err)
 	}
 	if conn, err := net.Dial("tcp", lis.Addr().String()); err == nil {
@@ -440,7 +450,7 @@ func TestServeOnABrokenListener(t *testing.T) {
 		t.Fatal(err)
 	}
 	lis.Close()
-	err = New(Options{Registry: registry.New(registry.Options{})}).Serve(t.Context(), lis)
+	err = newServer(t, Options{Registry: registry.New(registry.Options{})}).Serve(t.Context(), lis)
 	if err == nil || !strings.Contains(err.Error(), "serve control plane on 127.0.0.1:") {
 		t.Errorf("Serve: %v", err)
 	}

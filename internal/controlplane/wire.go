@@ -23,11 +23,18 @@ const (
 type wire struct {
 	flowctlpb.UnimplementedControlPlaneServer
 	registry *registry.Registry
+	access   Access
+	run      Run // nil: there is none
 }
 
 // Register takes a service in.
-func (w *wire) Register(_ context.Context, in *flowctlpb.ServiceInfo) (*flowctlpb.RegistrationAck, error) {
+func (w *wire) Register(ctx context.Context, in *flowctlpb.ServiceInfo) (*flowctlpb.RegistrationAck, error) {
+	identity, err := w.access.identity(ctx, w.registry, in.GetComponentId(), in.GetServiceId())
+	if err != nil {
+		return nil, err
+	}
 	service, err := w.registry.Register(registry.Registration{
+		Identity:       identity,
 		ServiceID:      in.GetServiceId(),
 		ComponentID:    in.GetComponentId(),
 		Role:           roleOf(in.GetServiceType()),
@@ -45,7 +52,7 @@ func (w *wire) Register(_ context.Context, in *flowctlpb.ServiceInfo) (*flowctlp
 
 // Heartbeat notes a sign of life.
 func (w *wire) Heartbeat(ctx context.Context, in *flowctlpb.ServiceHeartbeat) (*emptypb.Empty, error) {
-	return beat(ctx, w.registry, in.GetServiceId(), registry.Beat{Metrics: in.GetMetrics()})
+	return beat(ctx, w.registry, w.access, in.GetServiceId(), registry.Beat{Metrics: in.GetMetrics()})
 }
 
 // GetServiceStatus answers for one service.
@@ -68,7 +75,14 @@ func (w *wire) ListServices(context.Context, *emptypb.Empty) (*flowctlpb.Service
 }
 
 // beat passes a heartbeat on and asks for a registration where one is missing.
-func beat(ctx context.Context, reg *registry.Registry, id string, b registry.Beat) (*emptypb.Empty, error) {
+func beat(ctx context.Context, reg *registry.Registry, access Access, id string, b registry.Beat) (*emptypb.Empty, error) {
+	identity, err := access.identity(ctx, reg, "", id)
+	if err != nil {
+		return nil, err
+	}
+	if _, known := reg.Get(id); identity != "" && !known {
+		id = identity // whatever it calls itself
+	}
 	known, err := reg.Heartbeat(id, b)
 	if err != nil {
 		return nil, err
@@ -85,7 +99,7 @@ func beat(ctx context.Context, reg *registry.Registry, id string, b registry.Bea
 func lookUp(reg *registry.Registry, id string) (registry.Service, error) {
 	service, ok := reg.Get(id)
 	if !ok || service.Left {
-		return registry.Service{}, fmt.Errorf("%w: %q", errNotFound, id)
+		return registry.Service{}, unknownService(id)
 	}
 	return service, nil
 }

@@ -15,15 +15,21 @@ import (
 type wireV1 struct {
 	flowctlv1.UnimplementedControlPlaneServiceServer
 	registry *registry.Registry
+	access   Access
 }
 
 // RegisterComponent takes a service in.
-func (w *wireV1) RegisterComponent(_ context.Context, in *flowctlv1.RegisterRequest) (*flowctlv1.RegisterResponse, error) {
+func (w *wireV1) RegisterComponent(ctx context.Context, in *flowctlv1.RegisterRequest) (*flowctlv1.RegisterResponse, error) {
 	c := in.GetComponent()
 	if c == nil {
 		return nil, errNoComponent
 	}
+	identity, err := w.access.identity(ctx, w.registry, in.GetComponentId(), c.GetId())
+	if err != nil {
+		return nil, err
+	}
 	service, err := w.registry.Register(registry.Registration{
+		Identity:       identity,
 		ServiceID:      c.GetId(),
 		V1IDs:          []string{in.GetComponentId(), c.GetId()},
 		Role:           roleOfV1(c.GetType()),
@@ -42,7 +48,10 @@ func (w *wireV1) RegisterComponent(_ context.Context, in *flowctlv1.RegisterRequ
 }
 
 // UnregisterComponent lets a service leave; one that is not there has left.
-func (w *wireV1) UnregisterComponent(_ context.Context, in *flowctlv1.UnregisterRequest) (*emptypb.Empty, error) {
+func (w *wireV1) UnregisterComponent(ctx context.Context, in *flowctlv1.UnregisterRequest) (*emptypb.Empty, error) {
+	if _, err := w.access.identity(ctx, w.registry, "", in.GetServiceId()); err != nil {
+		return nil, err
+	}
 	_, err := w.registry.Deregister(in.GetServiceId())
 	return &emptypb.Empty{}, err
 }
@@ -55,7 +64,7 @@ func (w *wireV1) Heartbeat(ctx context.Context, in *flowctlv1.HeartbeatRequest) 
 			metrics[name] = value
 		}
 	}
-	return beat(ctx, w.registry, in.GetServiceId(), registry.Beat{Metrics: metrics, Reported: reportedOf(in.GetStatus())})
+	return beat(ctx, w.registry, w.access, in.GetServiceId(), registry.Beat{Metrics: metrics, Reported: reportedOf(in.GetStatus())})
 }
 
 // GetComponentStatus answers for one service.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -103,13 +104,14 @@ func (l *Leftover) clean(boot string, dryRun bool) error {
 func removeStray(stateDir string) {
 	halves, _ := filepath.Glob(runFile(stateDir, "*") + ".new")
 	records, _ := filepath.Glob(guardian.RecordPath(runFile(stateDir, "*")))
-	for _, path := range append(halves, records...) {
-		file := strings.TrimSuffix(strings.TrimSuffix(path, ".new"), ".groups")
+	folders, _ := filepath.Glob(guardian.FolderPath(runFile(stateDir, "*")))
+	for _, path := range slices.Concat(halves, records, folders) {
+		file := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(path, ".new"), ".groups"), ".d")
 		if _, err := os.Stat(strings.TrimSuffix(file, ".json") + ".json"); !errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > time.Minute { // else it is new
-			_ = os.Remove(path)
+			_ = os.RemoveAll(path)
 		}
 	}
 }

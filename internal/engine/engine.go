@@ -6,14 +6,11 @@ package engine
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"time"
 
@@ -21,6 +18,7 @@ import (
 	"github.com/withobsrvr/flowctl/internal/driver"
 	"github.com/withobsrvr/flowctl/internal/driver/process"
 	"github.com/withobsrvr/flowctl/internal/journal"
+	"github.com/withobsrvr/flowctl/internal/metrics"
 	"github.com/withobsrvr/flowctl/internal/pipeline"
 	"github.com/withobsrvr/flowctl/internal/plan"
 	"github.com/withobsrvr/flowctl/internal/registry"
@@ -33,7 +31,7 @@ type Options struct {
 	Pipeline *pipeline.Pipeline
 	// Orchestrator is where components run: "process", the default.
 	Orchestrator string
-	// ControlPlane is where the control plane listens.
+	// ControlPlane is the control plane that is started, or joined.
 	ControlPlane ControlPlane
 	// LogDir receives one <component>.log for each component; "" means "logs".
 	LogDir string
@@ -55,24 +53,12 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// ControlPlane configures the embedded control plane.
-type ControlPlane struct {
-	// Address to listen on; "" means 127.0.0.1. Port 0 takes a free one.
-	Address string
-	Port    int
-	// TTL is how long after its last heartbeat a service stays healthy (0: 30 s),
-	// JanitorInterval how often that is checked (0: 10 s).
-	TTL, JanitorInterval time.Duration
-}
-
 // Engine is one pipeline with its control plane.
 type Engine struct {
 	opts       Options
 	runID      string
-	token      string // whoever knows it may operate the run
-	listener   net.Listener
 	journal    *journal.Journal
-	registry   *registry.Registry
+	plane      *plane
 	supervisor *supervisor.Supervisor
 	processes  *process.Driver
 	logs       *logFiles
@@ -94,7 +80,7 @@ type Engine struct {
 // everything that can be checked before anything is started: all that is wrong
 // is in one *PreflightError. Whoever has an Engine must call Run or Close.
 func New(opts Options) (*Engine, error) {
-	e := &Engine{opts: opts, runID: newRunID(opts.Pipeline.Name), token: rand.Text(), startedAt: time.Now(), replanned: make(chan struct{}, 1)}
+	e := &Engine{opts: opts, runID: newRunID(opts.Pipeline.Name), startedAt: time.Now(), replanned: make(chan struct{}, 1)}
 	e.chronicle.exits = make(map[string][]PastExit)
 	e.asked, e.shutdown = context.WithCancel(context.Background())
 	e.opts.LogDir = cmp.Or(opts.LogDir, "logs")
@@ -102,12 +88,12 @@ func New(opts Options) (*Engine, error) {
 		e.opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	e.journal = journal.New(journal.Options{})
-	var problems []string
-	lis, err := controlplane.Listen(cmp.Or(opts.ControlPlane.Address, "127.0.0.1"), opts.ControlPlane.Port)
-	if err != nil {
-		problems = append(problems, listenProblem(err))
+	certDir := ""
+	if opts.StateDir != "" {
+		certDir = runFolder(opts.StateDir, e.runID)
 	}
-	e.listener = lis
+	var problems []string
+	e.plane, problems = openPlane(opts.ControlPlane, opts.Pipeline.Name, e.runID, certDir, func(entry journal.Entry) { e.journal.Append(entry) }, e.Notice)
 	var allocated []int // nobody listened there a moment ago
 	planning := e.planOptions(nil)
 	planning.AllocatePort = func() (int, error) {
@@ -115,12 +101,18 @@ func New(opts Options) (*Engine, error) {
 		allocated = append(allocated, port)
 		return port, err
 	}
+	var err error
 	e.plan, err = plan.New(opts.Pipeline, planning)
 	if err != nil {
 		e.Close()
 		return nil, err
 	}
 	problems = append(problems, preflight(e.plan, allocated...)...)
+	if len(problems) == 0 {
+		if err := e.plane.makeServer(e, e.opts.Logger); err != nil {
+			problems = append(problems, err.Error())
+		}
+	}
 	if len(problems) == 0 {
 		if e.logs, err = openLogs(e.opts.LogDir, e.opts.LogRotation, e.plan, e.Notice); err != nil {
 			problems = append(problems, err.Error())
@@ -138,7 +130,9 @@ func New(opts Options) (*Engine, error) {
 func (e *Engine) planOptions(previous *plan.Plan) plan.Options {
 	return plan.Options{
 		Orchestrator: cmp.Or(e.opts.Orchestrator, "process"),
-		Endpoint:     e.Endpoint(),
+		Endpoint:     e.plane.endpoint(),
+		ServiceID:    e.plane.serviceID,
+		Credentials:  e.plane.credentials,
 		RunID:        e.runID,
 		Environ:      e.opts.Environ,
 		AllocatePort: allocatePort,
@@ -148,28 +142,26 @@ func (e *Engine) planOptions(previous *plan.Plan) plan.Options {
 
 // assemble makes the parts that live while the pipeline runs.
 func (e *Engine) assemble() {
-	e.registry = registry.New(registry.Options{
-		TTL: e.opts.ControlPlane.TTL, JanitorInterval: e.opts.ControlPlane.JanitorInterval,
-		Record: func(entry journal.Entry) { e.journal.Append(entry) },
-	})
 	e.processes = &process.Driver{Orphans: process.NewOrphans()}
 	e.supervisor = supervisor.New(supervisor.Options{
 		Plan: e.plan, Driver: e.processes, Journal: e.journal, ShutdownTimeout: e.opts.ShutdownTimeout,
 		Hooks: supervisor.Hooks{
-			Begin: func(c plan.Component, _ int) {
-				_ = e.registry.Expect(registry.Expected{ID: c.ID, Role: registry.Role(c.Role), HealthPort: c.HealthPort}) // it keeps nothing: nothing can fail
+			Begin: func(c plan.Component, attempt int) {
+				e.plane.expect(c.ID, registry.Role(c.Role), c.HealthPort, attempt)
 			},
 			End: func(c plan.Component, attempt int, exit driver.Exit) {
-				_ = e.registry.Exited(c.ID, "its process "+exit.String())
+				e.plane.exited(c.ID, "its process "+exit.String())
 				e.chronicle.exited(c.ID, attempt, exit)
 			},
 			Registered:   e.registered,
 			IsRegistered: e.isRegistered,
 			Alive:        e.alive,
 			Progress:     e.progress,
+			Probed:       e.plane.metrics.Probe,
 			Output:       e.output,
 		},
 	})
+	e.plane.metrics.Show(e.plan.Pipeline, e)
 }
 
 // Run runs the pipeline until it has ended; see supervisor.Run for what it
@@ -188,14 +180,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	defer removeRunFile()
 
-	parts.Go(func() { _ = e.registry.Run(ctl) })
 	parts.Go(func() { e.logs.run(ctl) })
-	parts.Go(func() {
-		server := controlplane.New(controlplane.Options{Registry: e.registry, Run: e, Token: e.token, Logger: e.opts.Logger})
-		if err := server.Serve(ctl, e.listener); err != nil {
-			e.Notice("the control plane has ended: " + err.Error())
-		}
-	})
+	e.plane.serve(ctl, &parts)
 	e.beginHistory()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -222,9 +208,7 @@ func (e *Engine) Run(ctx context.Context) error {
 
 // Close ends what New has opened; after Run it does nothing.
 func (e *Engine) Close() {
-	if e.listener != nil {
-		_ = e.listener.Close()
-	}
+	e.plane.close()
 	if e.logs != nil {
 		e.logs.close()
 	}
@@ -275,21 +259,8 @@ func (e *Engine) RunID() string { return e.runID }
 // LogDir is the folder that the components' complete output goes to.
 func (e *Engine) LogDir() string { return e.opts.LogDir }
 
-// Endpoint is the control plane's address as components see it, host:port.
-func (e *Engine) Endpoint() string {
-	if e.listener == nil {
-		return ""
-	}
-	addr, ok := e.listener.Addr().(*net.TCPAddr)
-	if !ok {
-		return e.listener.Addr().String()
-	}
-	host := addr.IP.String()
-	if addr.IP.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return net.JoinHostPort(host, strconv.Itoa(addr.Port))
-}
+// Endpoint is the control plane's address as components see it.
+func (e *Engine) Endpoint() string { return e.plane.endpoint() }
 
 // Notice records, where every view and other terminals see it, what flowctl itself has to say.
 func (e *Engine) Notice(text string) {
@@ -298,21 +269,24 @@ func (e *Engine) Notice(text string) {
 
 // registered returns nil once the component has registered in its present attempt.
 func (e *Engine) registered(ctx context.Context, id string) error {
-	_, err := e.registry.Await(ctx, id, func(s registry.Service) bool { return s.Registered })
+	_, err := e.plane.services.Await(ctx, id, func(s registry.Service) bool { return s.Registered })
 	return err
 }
 
 // isRegistered reports whether the component has registered in its present attempt.
 func (e *Engine) isRegistered(id string) bool {
-	s, ok := e.registry.Get(id)
+	s, ok := e.plane.services.Get(id)
 	return ok && s.Registered
 }
 
 // alive reports when the component's service becomes unhealthy and healthy
-// again. One that has left in good order is about to end: that is no trouble.
+// again. One that has left in good order is about to end: that is no trouble. Of
+// one that a control plane only knows from its database nothing is known yet.
 func (e *Engine) alive(ctx context.Context, id string, report func(error)) {
 	for healthy := true; ; healthy = !healthy {
-		s, err := e.registry.Await(ctx, id, func(s registry.Service) bool { return s.Healthy != healthy && !s.Left })
+		s, err := e.plane.services.Await(ctx, id, func(s registry.Service) bool {
+			return s.Healthy != healthy && !s.Left && s.Tier != registry.Unheard
+		})
 		if err != nil {
 			return
 		}
@@ -345,12 +319,23 @@ func (e *Engine) Snapshot() Snapshot {
 	snap := Snapshot{Seq: e.journal.Seq()}
 	for _, status := range e.supervisor.Statuses() {
 		c := Component{Status: status}
-		if s, ok := e.registry.Get(status.Component); ok {
+		if s, ok := e.plane.services.Get(status.Component); ok {
 			c.Service = &s
 		}
 		snap.Components = append(snap.Components, c)
 	}
 	return snap
+}
+
+// Components is what the metrics show of each component.
+func (e *Engine) Components() []metrics.Component {
+	var all []metrics.Component
+	for _, s := range e.supervisor.Statuses() {
+		all = append(all, metrics.Component{
+			ID: s.Component, Role: string(s.Role), State: string(s.State), Restarts: s.Restarts, Attempt: s.Attempt, LogBytes: e.logs.file(s.Component).bytes(),
+		})
+	}
+	return all
 }
 
 // PreflightError is all that stands in the way of a run, found before anything was started.

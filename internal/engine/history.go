@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/withobsrvr/flowctl/internal/driver"
+	"github.com/withobsrvr/flowctl/internal/registry"
 	"github.com/withobsrvr/flowctl/internal/supervisor"
 )
 
@@ -95,6 +96,11 @@ func (c *chronicle) exited(component string, attempt int, exit driver.Exit) {
 // beginHistory makes the run part of the history: should flowctl be killed, it is known.
 func (e *Engine) beginHistory() {
 	e.writeHistory(Running, "", time.Time{})
+	var ids []string
+	for _, c := range e.Plan().Components {
+		ids = append(ids, c.ID)
+	}
+	e.plane.begin(ids)
 	if e.opts.StateDir != "" {
 		prune(e.opts.StateDir)
 	}
@@ -113,6 +119,7 @@ func (e *Engine) endHistory(err error) {
 		outcome = Completed
 	}
 	e.writeHistory(outcome, reason, time.Now())
+	e.plane.end(map[Outcome]registry.RunStatus{Completed: registry.RunCompleted, Failed: registry.RunFailed}[outcome], reason)
 }
 
 // completed reports whether the run ended because its work was done: every

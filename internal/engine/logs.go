@@ -124,6 +124,8 @@ type logFile struct {
 	mu   sync.Mutex // guards all below
 	file *os.File
 	size int64
+	// printed is how much has come, in all the component's attempts.
+	printed int64
 	// open says which of the two streams are in the middle of a line.
 	open [2]bool
 	// lost is how many bytes could not be written since trouble began, failed when
@@ -139,6 +141,13 @@ func (f *logFile) begin() (stdout, stderr io.Writer) {
 	defer f.mu.Unlock()
 	f.open = [2]bool{}
 	return logStream{f, 0}, logStream{f, 1}
+}
+
+// bytes is how much the component has printed.
+func (f *logFile) bytes() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.printed
 }
 
 // logStream writes one stream of one attempt.
@@ -158,6 +167,7 @@ func (s logStream) Write(p []byte) (int, error) {
 	}
 	n, err := f.write(p)
 	f.size += int64(n)
+	f.printed += int64(len(p))
 	f.open[s.which] = !bytes.HasSuffix(p, []byte("\n"))
 	f.account(n, len(p), err)
 	return n, err

@@ -89,10 +89,14 @@ func portsOf(c plan.Component) []int {
 
 // listenProblem says what to do when the control plane cannot listen.
 func listenProblem(err error) string {
-	var taken *controlplane.PortInUseError
-	if errors.As(err, &taken) {
+	var failed *controlplane.ListenError
+	switch {
+	case !errors.As(err, &failed):
+		return fmt.Sprintf("the control plane cannot listen: %v", err)
+	case failed.InUse && failed.Port != 0:
 		return fmt.Sprintf("the control plane cannot listen on port %d: it is held by %s; stop it, or choose another with --control-plane-port (0 takes a free one)",
-			taken.Port, holder(taken.Port))
+			failed.Port, holder(failed.Port))
+	default:
+		return fmt.Sprintf("the control plane cannot %v; choose another with --control-plane-address", err)
 	}
-	return fmt.Sprintf("the control plane cannot listen: %v", err)
 }

@@ -62,7 +62,7 @@ func (w *progressWatch) stalled(now time.Time) bool {
 func (w *progressWatch) upstreamMetrics() []map[string]float64 {
 	var all []map[string]float64
 	for _, edge := range w.component.After {
-		s, ok := w.engine.registry.Get(edge.ID)
+		s, ok := w.engine.plane.services.Get(edge.ID)
 		if !ok {
 			all = append(all, nil)
 			continue
@@ -78,7 +78,7 @@ func (w *progressWatch) upstreamMetrics() []map[string]float64 {
 
 // metric returns a service's metric, as it last said.
 func (e *Engine) metric(id, name string) (float64, bool) {
-	s, ok := e.registry.Get(id)
+	s, ok := e.plane.services.Get(id)
 	if !ok {
 		return 0, false
 	}

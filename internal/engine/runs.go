@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/withobsrvr/flowctl/internal/controlplane"
+	"github.com/withobsrvr/flowctl/internal/guardian"
 	"github.com/withobsrvr/flowctl/internal/procid"
 )
 
@@ -21,12 +23,32 @@ type Run struct {
 	File     string `json:"file"`
 	// Process is flowctl itself: another process may get the same pid later.
 	Process procid.ID `json:"process"`
-	// Endpoint is the control plane's, host:port.
+	// Endpoint is where the run is operated; its own control plane's.
 	Endpoint string `json:"endpoint"`
-	LogDir   string `json:"log_dir"`
+	// ControlPlane is the endpoint of the one that the run shares with others; "" when it has its own.
+	ControlPlane string `json:"control_plane,omitempty"`
+	// TLS are the files with which an encrypted one is reached.
+	TLS    RunTLS `json:"tls,omitzero"`
+	LogDir string `json:"log_dir"`
 	// Token is what callers of flowctl.run.v1 must show. It is never printed.
 	Token     string    `json:"token"`
 	StartedAt time.Time `json:"started_at"`
+}
+
+// RunTLS are files of a run; see controlplane.Target.
+type RunTLS struct {
+	CA     string `json:"ca,omitempty"`
+	Cert   string `json:"cert,omitempty"`
+	Key    string `json:"key,omitempty"`
+	Pinned string `json:"pinned,omitempty"`
+}
+
+// Target is how the run is reached.
+func (r Run) Target() controlplane.Target {
+	return controlplane.Target{
+		Endpoint: r.Endpoint, Token: r.Token, Pinned: r.TLS.Pinned,
+		TLS: controlplane.TLSFiles{Cert: r.TLS.Cert, Key: r.TLS.Key, CA: r.TLS.CA},
+	}
 }
 
 // newRunID makes the name of a run: the pipeline's and eight random letters.
@@ -49,6 +71,11 @@ func DefaultStateDir(getenv func(string) string) string {
 // runFile is where the run with this id makes itself known.
 func runFile(stateDir, id string) string { return filepath.Join(stateDir, "runs", id+".json") }
 
+// runFolder is where a run keeps its certificates while it runs.
+func runFolder(stateDir, id string) string {
+	return guardian.FolderPath(runFile(stateDir, id))
+}
+
 // writeRunFile makes the run known to other terminals of this user. remove ends that.
 func (e *Engine) writeRunFile() (remove func(), err error) {
 	remove = func() {}
@@ -59,9 +86,11 @@ func (e *Engine) writeRunFile() (remove func(), err error) {
 	if err != nil {
 		return remove, err
 	}
+	target := e.plane.target()
 	run := Run{
-		ID: e.runID, Pipeline: e.plan.Pipeline, File: e.file(),
-		Endpoint: e.Endpoint(), LogDir: logs, Token: e.token, StartedAt: e.startedAt,
+		ID: e.runID, Pipeline: e.plan.Pipeline, File: e.file(), Endpoint: target.Endpoint, LogDir: logs, Token: target.Token, StartedAt: e.startedAt,
+		TLS:          RunTLS{CA: target.TLS.CA, Cert: target.TLS.Cert, Key: target.TLS.Key, Pinned: target.Pinned},
+		ControlPlane: e.opts.ControlPlane.Join.Endpoint,
 	}
 	if run.Process, err = procid.Self(); err != nil {
 		return remove, fmt.Errorf("write the run file: %w", err)

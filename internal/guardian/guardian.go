@@ -53,6 +53,9 @@ type Options struct {
 // RecordPath is where the living groups of the run with this run file stand.
 func RecordPath(runFile string) string { return strings.TrimSuffix(runFile, ".json") + ".groups" }
 
+// FolderPath is where the run with this run file keeps what only it needs: it goes with the run.
+func FolderPath(runFile string) string { return strings.TrimSuffix(runFile, ".json") + ".d" }
+
 // Guardian is flowctl's end of the pipe.
 type Guardian struct {
 	opts Options

@@ -49,6 +49,9 @@ func RemoveFiles(runFile string) error {
 	if runFile == "" {
 		return nil
 	}
+	if err := os.RemoveAll(FolderPath(runFile)); err != nil {
+		return err
+	}
 	for _, path := range []string{RecordPath(runFile), runFile + ".new", runFile} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

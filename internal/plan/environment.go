@@ -54,18 +54,24 @@ func private(name string) bool {
 // injected is what flowctl tells a component. The interval in milliseconds is
 // what both generations of clients read rightly: ParseDuration and parseInt.
 func (r *resolver) injected(c *pipeline.Component) map[string]string {
-	health := portText(r.ports[c.ID].health)
+	health, id := portText(r.ports[c.ID].health), c.ID
+	if r.opts.ServiceID != nil {
+		id = r.opts.ServiceID(c.ID)
+	}
 	env := map[string]string{
 		"ENABLE_FLOWCTL":             "true",
 		"FLOWCTL_ENABLED":            "true",
 		"FLOWCTL_ENDPOINT":           cmp.Or(r.opts.Endpoint, "<control plane>"),
 		"FLOWCTL_HEARTBEAT_INTERVAL": strconv.FormatInt(r.opts.HeartbeatInterval.Milliseconds(), 10) + "ms",
-		"COMPONENT_ID":               c.ID,
-		"FLOWCTL_COMPONENT_ID":       c.ID,
-		"FLOWCTL_SERVICE_ID":         c.ID,
-		"SERVICE_ID":                 c.ID,
+		"COMPONENT_ID":               id,
+		"FLOWCTL_COMPONENT_ID":       id,
+		"FLOWCTL_SERVICE_ID":         id,
+		"SERVICE_ID":                 id,
 		"HEALTH_PORT":                health,
 		"HEALTH_ENDPOINT":            "http://localhost:" + health + "/health",
+	}
+	if r.opts.Credentials != nil {
+		maps.Copy(env, r.opts.Credentials(c.ID))
 	}
 	if r.opts.RunID != "" {
 		env["FLOWCTL_RUN_ID"] = r.opts.RunID

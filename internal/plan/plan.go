@@ -86,6 +86,10 @@ type Options struct {
 	HeartbeatInterval time.Duration
 	// Environ is the environment components inherit, as KEY=value.
 	Environ []string
+	// ServiceID says what a component is called at the control plane; nil: by its id.
+	ServiceID func(component string) string
+	// Credentials are variables by which a component may call there; nil: it needs none.
+	Credentials func(component string) map[string]string
 	// RunID, if not empty, is handed to components as FLOWCTL_RUN_ID.
 	RunID string
 	// AllocatePort finds a free TCP port of this host for each port the file leaves

@@ -1,11 +1,15 @@
 package registry
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/withobsrvr/flowctl/internal/journal"
 )
+
+// ErrNotSaved is the error for a change that its store could not keep.
+var ErrNotSaved = errors.New("keep what has changed")
 
 // Store keeps what a registry knows across restarts. What was kept is read when
 // a store is opened, and handed in as Options.Saved.
@@ -99,7 +103,7 @@ func (r *Registry) save(beats bool) error {
 	defer r.mu.Unlock()
 	if err != nil {
 		r.unsaved.putBack(taken)
-		err = fmt.Errorf("keep what has changed: %w", err)
+		err = fmt.Errorf("%w: %w", ErrNotSaved, err)
 	}
 	r.tellOfSaving(err)
 	return err

@@ -332,8 +332,22 @@ func (at *attempt) conclude(e *end, r result) {
 	}
 }
 
-// question is the component's probe.
+// question is the component's probe, each of which is told to the hook.
 func (at *attempt) question() probe.Probe {
+	ask, probed := at.ask(), at.supervisor.opts.Hooks.Probed
+	if probed == nil {
+		return ask
+	}
+	return func(ctx context.Context) error {
+		begin := time.Now()
+		err := ask(ctx)
+		probed(at.id, time.Since(begin), err)
+		return err
+	}
+}
+
+// ask is the component's probe.
+func (at *attempt) ask() probe.Probe {
 	p := at.plan.Probe
 	switch {
 	case p.HTTP != nil:

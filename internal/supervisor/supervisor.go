@@ -41,6 +41,8 @@ type Hooks struct {
 	// Progress calls report when the component makes no progress although it
 	// could, until ctx is done.
 	Progress func(ctx context.Context, c plan.Component, report func(error))
+	// Probed is told of each probe of a component that has ended.
+	Probed func(component string, took time.Duration, err error)
 	// Output returns the writers of an attempt's two streams. They are closed
 	// after the attempt.
 	Output func(component string) (stdout, stderr io.WriteCloser)

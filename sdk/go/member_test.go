@@ -57,7 +57,11 @@ func startPlane(t *testing.T, addr string) *plane {
 	p := &plane{registry: registry.New(registry.Options{}), addr: lis.Addr().String()}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- controlplane.New(controlplane.Options{Registry: p.registry}).Serve(ctx, lis) }()
+	server, err := controlplane.New(controlplane.Options{Registry: p.registry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { done <- server.Serve(ctx, lis) }()
 	p.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -118,7 +118,9 @@ func markOf(spec driver.Spec, out *output) mark {
 			run = kv
 		case "FLOWCTL_COMPONENT_ID":
 			component = kv
-			if value != spec.Component { // the file says so, perhaps for several components
+			// On a shared control plane the pipeline's name stands before it. Anything else
+			// the file says, perhaps for several components.
+			if value != spec.Component && !strings.HasSuffix(value, "/"+spec.Component) {
 				component = ""
 			}
 		}

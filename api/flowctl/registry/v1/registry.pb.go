@@ -494,7 +494,10 @@ type WatchServicesResponse struct {
 	Changed []*Service             `protobuf:"bytes,1,rep,name=changed,proto3" json:"changed,omitempty"`
 	Gone    []string               `protobuf:"bytes,2,rep,name=gone,proto3" json:"gone,omitempty"`
 	// Changed is all there are: at the beginning, and for a reader that was too slow.
-	All           bool `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
+	All bool `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
+	// Instance names this start of the control plane: revisions of another one are
+	// other numbers.
+	Instance      string `protobuf:"bytes,4,opt,name=instance,proto3" json:"instance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -548,6 +551,13 @@ func (x *WatchServicesResponse) GetAll() bool {
 		return x.All
 	}
 	return false
+}
+
+func (x *WatchServicesResponse) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
 }
 
 type DescribeServiceRequest struct {
@@ -786,7 +796,10 @@ func (x *JoinRequest) GetGoodbye() *Goodbye {
 
 // JoinResponse says that a step has been taken.
 type JoinResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The registry's revision then: a service of an older one does not show it.
+	Revision      uint64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Instance      string `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"` // of the control plane
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -819,6 +832,20 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
 	return file_flowctl_registry_v1_registry_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *JoinResponse) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *JoinResponse) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
 }
 
 // Hello names the run. A pipeline has one run at a time; one whose connection is
@@ -1108,11 +1135,12 @@ const file_flowctl_registry_v1_registry_proto_rawDesc = "" +
 	"\bservices\x18\x01 \x03(\v2\x1c.flowctl.registry.v1.ServiceR\bservices\"e\n" +
 	"\x14WatchServicesRequest\x123\n" +
 	"\x06filter\x18\x01 \x01(\v2\x1b.flowctl.registry.v1.FilterR\x06filter\x12\x18\n" +
-	"\ametrics\x18\x02 \x01(\bR\ametrics\"u\n" +
+	"\ametrics\x18\x02 \x01(\bR\ametrics\"\x91\x01\n" +
 	"\x15WatchServicesResponse\x126\n" +
 	"\achanged\x18\x01 \x03(\v2\x1c.flowctl.registry.v1.ServiceR\achanged\x12\x12\n" +
 	"\x04gone\x18\x02 \x03(\tR\x04gone\x12\x10\n" +
-	"\x03all\x18\x03 \x01(\bR\x03all\"(\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\x12\x1a\n" +
+	"\binstance\x18\x04 \x01(\tR\binstance\"(\n" +
 	"\x16DescribeServiceRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x9b\x01\n" +
 	"\x17DescribeServiceResponse\x126\n" +
@@ -1127,8 +1155,10 @@ const file_flowctl_registry_v1_registry_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x1a.flowctl.registry.v1.HelloR\x05hello\x123\n" +
 	"\x06expect\x18\x02 \x01(\v2\x1b.flowctl.registry.v1.ExpectR\x06expect\x123\n" +
 	"\x06exited\x18\x03 \x01(\v2\x1b.flowctl.registry.v1.ExitedR\x06exited\x126\n" +
-	"\agoodbye\x18\x04 \x01(\v2\x1c.flowctl.registry.v1.GoodbyeR\agoodbye\"\x0e\n" +
-	"\fJoinResponse\"5\n" +
+	"\agoodbye\x18\x04 \x01(\v2\x1c.flowctl.registry.v1.GoodbyeR\agoodbye\"F\n" +
+	"\fJoinResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\"5\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\tR\x03run\"u\n" +

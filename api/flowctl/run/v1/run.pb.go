@@ -11,6 +11,7 @@
 package runv1
 
 import (
+	v1 "github.com/withobsrvr/flowctl/api/flowctl/registry/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -132,7 +133,7 @@ type Component struct {
 	Restarts      int32                  `protobuf:"varint,11,opt,name=restarts,proto3" json:"restarts,omitempty"`
 	RetryAt       *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"`
 	Exit          *Exit                  `protobuf:"bytes,13,opt,name=exit,proto3" json:"exit,omitempty"`       // absent: no attempt has ended
-	Service       *Service               `protobuf:"bytes,14,opt,name=service,proto3" json:"service,omitempty"` // absent: it has never been heard
+	Service       *v1.Service            `protobuf:"bytes,14,opt,name=service,proto3" json:"service,omitempty"` // absent: it has never been heard
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -258,7 +259,7 @@ func (x *Component) GetExit() *Exit {
 	return nil
 }
 
-func (x *Component) GetService() *Service {
+func (x *Component) GetService() *v1.Service {
 	if x != nil {
 		return x.Service
 	}
@@ -334,107 +335,6 @@ func (x *Exit) GetForced() bool {
 	return false
 }
 
-// Service is what a component last said of itself.
-type Service struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Registered    bool                   `protobuf:"varint,1,opt,name=registered,proto3" json:"registered,omitempty"`
-	Adopted       bool                   `protobuf:"varint,2,opt,name=adopted,proto3" json:"adopted,omitempty"`
-	Left          bool                   `protobuf:"varint,3,opt,name=left,proto3" json:"left,omitempty"`
-	Healthy       bool                   `protobuf:"varint,4,opt,name=healthy,proto3" json:"healthy,omitempty"`
-	Reported      string                 `protobuf:"bytes,5,opt,name=reported,proto3" json:"reported,omitempty"`
-	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
-	LastSeen      *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"`
-	Metrics       map[string]float64     `protobuf:"bytes,8,rep,name=metrics,proto3" json:"metrics,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Service) Reset() {
-	*x = Service{}
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Service) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Service) ProtoMessage() {}
-
-func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Service.ProtoReflect.Descriptor instead.
-func (*Service) Descriptor() ([]byte, []int) {
-	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{4}
-}
-
-func (x *Service) GetRegistered() bool {
-	if x != nil {
-		return x.Registered
-	}
-	return false
-}
-
-func (x *Service) GetAdopted() bool {
-	if x != nil {
-		return x.Adopted
-	}
-	return false
-}
-
-func (x *Service) GetLeft() bool {
-	if x != nil {
-		return x.Left
-	}
-	return false
-}
-
-func (x *Service) GetHealthy() bool {
-	if x != nil {
-		return x.Healthy
-	}
-	return false
-}
-
-func (x *Service) GetReported() string {
-	if x != nil {
-		return x.Reported
-	}
-	return ""
-}
-
-func (x *Service) GetReason() string {
-	if x != nil {
-		return x.Reason
-	}
-	return ""
-}
-
-func (x *Service) GetLastSeen() *timestamppb.Timestamp {
-	if x != nil {
-		return x.LastSeen
-	}
-	return nil
-}
-
-func (x *Service) GetMetrics() map[string]float64 {
-	if x != nil {
-		return x.Metrics
-	}
-	return nil
-}
-
 type FollowRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// From is the number of the first entry wanted: 1 for the oldest kept, 0 for
@@ -456,7 +356,7 @@ type FollowRequest struct {
 
 func (x *FollowRequest) Reset() {
 	*x = FollowRequest{}
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[5]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -468,7 +368,7 @@ func (x *FollowRequest) String() string {
 func (*FollowRequest) ProtoMessage() {}
 
 func (x *FollowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[5]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -481,7 +381,7 @@ func (x *FollowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
 func (*FollowRequest) Descriptor() ([]byte, []int) {
-	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{5}
+	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *FollowRequest) GetFrom() uint64 {
@@ -537,7 +437,7 @@ type FollowResponse struct {
 
 func (x *FollowResponse) Reset() {
 	*x = FollowResponse{}
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[6]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -549,7 +449,7 @@ func (x *FollowResponse) String() string {
 func (*FollowResponse) ProtoMessage() {}
 
 func (x *FollowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[6]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -562,7 +462,7 @@ func (x *FollowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowResponse.ProtoReflect.Descriptor instead.
 func (*FollowResponse) Descriptor() ([]byte, []int) {
-	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{6}
+	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *FollowResponse) GetBeginning() *Beginning {
@@ -592,7 +492,7 @@ type Beginning struct {
 
 func (x *Beginning) Reset() {
 	*x = Beginning{}
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[7]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -604,7 +504,7 @@ func (x *Beginning) String() string {
 func (*Beginning) ProtoMessage() {}
 
 func (x *Beginning) ProtoReflect() protoreflect.Message {
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[7]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -617,7 +517,7 @@ func (x *Beginning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beginning.ProtoReflect.Descriptor instead.
 func (*Beginning) Descriptor() ([]byte, []int) {
-	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{7}
+	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Beginning) GetSnapshot() *Snapshot {
@@ -656,7 +556,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[8]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +568,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[8]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +581,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{8}
+	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Block) GetFirst() uint64 {
@@ -762,7 +662,7 @@ type GetPlanRequest struct {
 
 func (x *GetPlanRequest) Reset() {
 	*x = GetPlanRequest{}
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[9]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -774,7 +674,7 @@ func (x *GetPlanRequest) String() string {
 func (*GetPlanRequest) ProtoMessage() {}
 
 func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[9]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -787,7 +687,7 @@ func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanRequest.ProtoReflect.Descriptor instead.
 func (*GetPlanRequest) Descriptor() ([]byte, []int) {
-	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{9}
+	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{8}
 }
 
 type GetPlanResponse struct {
@@ -799,7 +699,7 @@ type GetPlanResponse struct {
 
 func (x *GetPlanResponse) Reset() {
 	*x = GetPlanResponse{}
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[10]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -811,7 +711,7 @@ func (x *GetPlanResponse) String() string {
 func (*GetPlanResponse) ProtoMessage() {}
 
 func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[10]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -824,7 +724,7 @@ func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanResponse.ProtoReflect.Descriptor instead.
 func (*GetPlanResponse) Descriptor() ([]byte, []int) {
-	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{10}
+	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetPlanResponse) GetJson() string {
@@ -843,7 +743,7 @@ type RestartComponentRequest struct {
 
 func (x *RestartComponentRequest) Reset() {
 	*x = RestartComponentRequest{}
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[11]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -855,7 +755,7 @@ func (x *RestartComponentRequest) String() string {
 func (*RestartComponentRequest) ProtoMessage() {}
 
 func (x *RestartComponentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[11]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -868,7 +768,7 @@ func (x *RestartComponentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartComponentRequest.ProtoReflect.Descriptor instead.
 func (*RestartComponentRequest) Descriptor() ([]byte, []int) {
-	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{11}
+	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RestartComponentRequest) GetId() string {
@@ -886,7 +786,7 @@ type RestartComponentResponse struct {
 
 func (x *RestartComponentResponse) Reset() {
 	*x = RestartComponentResponse{}
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[12]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -898,7 +798,7 @@ func (x *RestartComponentResponse) String() string {
 func (*RestartComponentResponse) ProtoMessage() {}
 
 func (x *RestartComponentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[12]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -911,7 +811,7 @@ func (x *RestartComponentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartComponentResponse.ProtoReflect.Descriptor instead.
 func (*RestartComponentResponse) Descriptor() ([]byte, []int) {
-	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{12}
+	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{11}
 }
 
 type StopComponentRequest struct {
@@ -923,7 +823,7 @@ type StopComponentRequest struct {
 
 func (x *StopComponentRequest) Reset() {
 	*x = StopComponentRequest{}
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[13]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -935,7 +835,7 @@ func (x *StopComponentRequest) String() string {
 func (*StopComponentRequest) ProtoMessage() {}
 
 func (x *StopComponentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[13]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -948,7 +848,7 @@ func (x *StopComponentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopComponentRequest.ProtoReflect.Descriptor instead.
 func (*StopComponentRequest) Descriptor() ([]byte, []int) {
-	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{13}
+	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StopComponentRequest) GetId() string {
@@ -966,7 +866,7 @@ type StopComponentResponse struct {
 
 func (x *StopComponentResponse) Reset() {
 	*x = StopComponentResponse{}
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[14]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -978,7 +878,7 @@ func (x *StopComponentResponse) String() string {
 func (*StopComponentResponse) ProtoMessage() {}
 
 func (x *StopComponentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[14]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -991,7 +891,7 @@ func (x *StopComponentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopComponentResponse.ProtoReflect.Descriptor instead.
 func (*StopComponentResponse) Descriptor() ([]byte, []int) {
-	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{14}
+	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{13}
 }
 
 type StartComponentRequest struct {
@@ -1003,7 +903,7 @@ type StartComponentRequest struct {
 
 func (x *StartComponentRequest) Reset() {
 	*x = StartComponentRequest{}
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[15]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1015,7 +915,7 @@ func (x *StartComponentRequest) String() string {
 func (*StartComponentRequest) ProtoMessage() {}
 
 func (x *StartComponentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[15]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1028,7 +928,7 @@ func (x *StartComponentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartComponentRequest.ProtoReflect.Descriptor instead.
 func (*StartComponentRequest) Descriptor() ([]byte, []int) {
-	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{15}
+	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StartComponentRequest) GetId() string {
@@ -1046,7 +946,7 @@ type StartComponentResponse struct {
 
 func (x *StartComponentResponse) Reset() {
 	*x = StartComponentResponse{}
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[16]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +958,7 @@ func (x *StartComponentResponse) String() string {
 func (*StartComponentResponse) ProtoMessage() {}
 
 func (x *StartComponentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[16]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +971,7 @@ func (x *StartComponentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartComponentResponse.ProtoReflect.Descriptor instead.
 func (*StartComponentResponse) Descriptor() ([]byte, []int) {
-	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{16}
+	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{15}
 }
 
 type StopRunRequest struct {
@@ -1082,7 +982,7 @@ type StopRunRequest struct {
 
 func (x *StopRunRequest) Reset() {
 	*x = StopRunRequest{}
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[17]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1094,7 +994,7 @@ func (x *StopRunRequest) String() string {
 func (*StopRunRequest) ProtoMessage() {}
 
 func (x *StopRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[17]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1107,7 +1007,7 @@ func (x *StopRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRunRequest.ProtoReflect.Descriptor instead.
 func (*StopRunRequest) Descriptor() ([]byte, []int) {
-	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{17}
+	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{16}
 }
 
 type StopRunResponse struct {
@@ -1118,7 +1018,7 @@ type StopRunResponse struct {
 
 func (x *StopRunResponse) Reset() {
 	*x = StopRunResponse{}
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[18]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1030,7 @@ func (x *StopRunResponse) String() string {
 func (*StopRunResponse) ProtoMessage() {}
 
 func (x *StopRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[18]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1043,7 @@ func (x *StopRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRunResponse.ProtoReflect.Descriptor instead.
 func (*StopRunResponse) Descriptor() ([]byte, []int) {
-	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{18}
+	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{17}
 }
 
 type ApplyRequest struct {
@@ -1157,7 +1057,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[19]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1069,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[19]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1082,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{19}
+	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ApplyRequest) GetFile() string {
@@ -1208,7 +1108,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[20]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1220,7 +1120,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowctl_run_v1_run_proto_msgTypes[20]
+	mi := &file_flowctl_run_v1_run_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1233,7 +1133,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{20}
+	return file_flowctl_run_v1_run_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ApplyResponse) GetChangesJson() string {
@@ -1247,13 +1147,13 @@ var File_flowctl_run_v1_run_proto protoreflect.FileDescriptor
 
 const file_flowctl_run_v1_run_proto_rawDesc = "" +
 	"\n" +
-	"\x18flowctl/run/v1/run.proto\x12\x0eflowctl.run.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x14\n" +
+	"\x18flowctl/run/v1/run.proto\x12\x0eflowctl.run.v1\x1a\"flowctl/registry/v1/registry.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x14\n" +
 	"\x12GetSnapshotRequest\"W\n" +
 	"\bSnapshot\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x129\n" +
 	"\n" +
 	"components\x18\x02 \x03(\v2\x19.flowctl.run.v1.ComponentR\n" +
-	"components\"\x94\x04\n" +
+	"components\"\x99\x04\n" +
 	"\tComponent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x14\n" +
@@ -1269,27 +1169,13 @@ const file_flowctl_run_v1_run_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x1a\n" +
 	"\brestarts\x18\v \x01(\x05R\brestarts\x125\n" +
 	"\bretry_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\aretryAt\x12(\n" +
-	"\x04exit\x18\r \x01(\v2\x14.flowctl.run.v1.ExitR\x04exit\x121\n" +
-	"\aservice\x18\x0e \x01(\v2\x17.flowctl.run.v1.ServiceR\aservice\"n\n" +
+	"\x04exit\x18\r \x01(\v2\x14.flowctl.run.v1.ExitR\x04exit\x126\n" +
+	"\aservice\x18\x0e \x01(\v2\x1c.flowctl.registry.v1.ServiceR\aservice\"n\n" +
 	"\x04Exit\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\x05R\x06signal\x12\"\n" +
 	"\rout_of_memory\x18\x03 \x01(\bR\voutOfMemory\x12\x16\n" +
-	"\x06forced\x18\x04 \x01(\bR\x06forced\"\xda\x02\n" +
-	"\aService\x12\x1e\n" +
-	"\n" +
-	"registered\x18\x01 \x01(\bR\n" +
-	"registered\x12\x18\n" +
-	"\aadopted\x18\x02 \x01(\bR\aadopted\x12\x12\n" +
-	"\x04left\x18\x03 \x01(\bR\x04left\x12\x18\n" +
-	"\ahealthy\x18\x04 \x01(\bR\ahealthy\x12\x1a\n" +
-	"\breported\x18\x05 \x01(\tR\breported\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\x127\n" +
-	"\tlast_seen\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\blastSeen\x12>\n" +
-	"\ametrics\x18\b \x03(\v2$.flowctl.run.v1.Service.MetricsEntryR\ametrics\x1a:\n" +
-	"\fMetricsEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xb3\x01\n" +
+	"\x06forced\x18\x04 \x01(\bR\x06forced\"\xb3\x01\n" +
 	"\rFollowRequest\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x1e\n" +
 	"\n" +
@@ -1365,73 +1251,70 @@ func file_flowctl_run_v1_run_proto_rawDescGZIP() []byte {
 	return file_flowctl_run_v1_run_proto_rawDescData
 }
 
-var file_flowctl_run_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_flowctl_run_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_flowctl_run_v1_run_proto_goTypes = []any{
 	(*GetSnapshotRequest)(nil),       // 0: flowctl.run.v1.GetSnapshotRequest
 	(*Snapshot)(nil),                 // 1: flowctl.run.v1.Snapshot
 	(*Component)(nil),                // 2: flowctl.run.v1.Component
 	(*Exit)(nil),                     // 3: flowctl.run.v1.Exit
-	(*Service)(nil),                  // 4: flowctl.run.v1.Service
-	(*FollowRequest)(nil),            // 5: flowctl.run.v1.FollowRequest
-	(*FollowResponse)(nil),           // 6: flowctl.run.v1.FollowResponse
-	(*Beginning)(nil),                // 7: flowctl.run.v1.Beginning
-	(*Block)(nil),                    // 8: flowctl.run.v1.Block
-	(*GetPlanRequest)(nil),           // 9: flowctl.run.v1.GetPlanRequest
-	(*GetPlanResponse)(nil),          // 10: flowctl.run.v1.GetPlanResponse
-	(*RestartComponentRequest)(nil),  // 11: flowctl.run.v1.RestartComponentRequest
-	(*RestartComponentResponse)(nil), // 12: flowctl.run.v1.RestartComponentResponse
-	(*StopComponentRequest)(nil),     // 13: flowctl.run.v1.StopComponentRequest
-	(*StopComponentResponse)(nil),    // 14: flowctl.run.v1.StopComponentResponse
-	(*StartComponentRequest)(nil),    // 15: flowctl.run.v1.StartComponentRequest
-	(*StartComponentResponse)(nil),   // 16: flowctl.run.v1.StartComponentResponse
-	(*StopRunRequest)(nil),           // 17: flowctl.run.v1.StopRunRequest
-	(*StopRunResponse)(nil),          // 18: flowctl.run.v1.StopRunResponse
-	(*ApplyRequest)(nil),             // 19: flowctl.run.v1.ApplyRequest
-	(*ApplyResponse)(nil),            // 20: flowctl.run.v1.ApplyResponse
-	nil,                              // 21: flowctl.run.v1.Service.MetricsEntry
-	nil,                              // 22: flowctl.run.v1.Beginning.DroppedBytesEntry
-	nil,                              // 23: flowctl.run.v1.Block.DetailsEntry
-	(*timestamppb.Timestamp)(nil),    // 24: google.protobuf.Timestamp
+	(*FollowRequest)(nil),            // 4: flowctl.run.v1.FollowRequest
+	(*FollowResponse)(nil),           // 5: flowctl.run.v1.FollowResponse
+	(*Beginning)(nil),                // 6: flowctl.run.v1.Beginning
+	(*Block)(nil),                    // 7: flowctl.run.v1.Block
+	(*GetPlanRequest)(nil),           // 8: flowctl.run.v1.GetPlanRequest
+	(*GetPlanResponse)(nil),          // 9: flowctl.run.v1.GetPlanResponse
+	(*RestartComponentRequest)(nil),  // 10: flowctl.run.v1.RestartComponentRequest
+	(*RestartComponentResponse)(nil), // 11: flowctl.run.v1.RestartComponentResponse
+	(*StopComponentRequest)(nil),     // 12: flowctl.run.v1.StopComponentRequest
+	(*StopComponentResponse)(nil),    // 13: flowctl.run.v1.StopComponentResponse
+	(*StartComponentRequest)(nil),    // 14: flowctl.run.v1.StartComponentRequest
+	(*StartComponentResponse)(nil),   // 15: flowctl.run.v1.StartComponentResponse
+	(*StopRunRequest)(nil),           // 16: flowctl.run.v1.StopRunRequest
+	(*StopRunResponse)(nil),          // 17: flowctl.run.v1.StopRunResponse
+	(*ApplyRequest)(nil),             // 18: flowctl.run.v1.ApplyRequest
+	(*ApplyResponse)(nil),            // 19: flowctl.run.v1.ApplyResponse
+	nil,                              // 20: flowctl.run.v1.Beginning.DroppedBytesEntry
+	nil,                              // 21: flowctl.run.v1.Block.DetailsEntry
+	(*timestamppb.Timestamp)(nil),    // 22: google.protobuf.Timestamp
+	(*v1.Service)(nil),               // 23: flowctl.registry.v1.Service
 }
 var file_flowctl_run_v1_run_proto_depIdxs = []int32{
 	2,  // 0: flowctl.run.v1.Snapshot.components:type_name -> flowctl.run.v1.Component
-	24, // 1: flowctl.run.v1.Component.since:type_name -> google.protobuf.Timestamp
-	24, // 2: flowctl.run.v1.Component.started_at:type_name -> google.protobuf.Timestamp
-	24, // 3: flowctl.run.v1.Component.ready_at:type_name -> google.protobuf.Timestamp
-	24, // 4: flowctl.run.v1.Component.ended_at:type_name -> google.protobuf.Timestamp
-	24, // 5: flowctl.run.v1.Component.retry_at:type_name -> google.protobuf.Timestamp
+	22, // 1: flowctl.run.v1.Component.since:type_name -> google.protobuf.Timestamp
+	22, // 2: flowctl.run.v1.Component.started_at:type_name -> google.protobuf.Timestamp
+	22, // 3: flowctl.run.v1.Component.ready_at:type_name -> google.protobuf.Timestamp
+	22, // 4: flowctl.run.v1.Component.ended_at:type_name -> google.protobuf.Timestamp
+	22, // 5: flowctl.run.v1.Component.retry_at:type_name -> google.protobuf.Timestamp
 	3,  // 6: flowctl.run.v1.Component.exit:type_name -> flowctl.run.v1.Exit
-	4,  // 7: flowctl.run.v1.Component.service:type_name -> flowctl.run.v1.Service
-	24, // 8: flowctl.run.v1.Service.last_seen:type_name -> google.protobuf.Timestamp
-	21, // 9: flowctl.run.v1.Service.metrics:type_name -> flowctl.run.v1.Service.MetricsEntry
-	24, // 10: flowctl.run.v1.FollowRequest.since:type_name -> google.protobuf.Timestamp
-	7,  // 11: flowctl.run.v1.FollowResponse.beginning:type_name -> flowctl.run.v1.Beginning
-	8,  // 12: flowctl.run.v1.FollowResponse.blocks:type_name -> flowctl.run.v1.Block
-	1,  // 13: flowctl.run.v1.Beginning.snapshot:type_name -> flowctl.run.v1.Snapshot
-	22, // 14: flowctl.run.v1.Beginning.dropped_bytes:type_name -> flowctl.run.v1.Beginning.DroppedBytesEntry
-	24, // 15: flowctl.run.v1.Block.time:type_name -> google.protobuf.Timestamp
-	23, // 16: flowctl.run.v1.Block.details:type_name -> flowctl.run.v1.Block.DetailsEntry
-	0,  // 17: flowctl.run.v1.RunService.GetSnapshot:input_type -> flowctl.run.v1.GetSnapshotRequest
-	5,  // 18: flowctl.run.v1.RunService.Follow:input_type -> flowctl.run.v1.FollowRequest
-	9,  // 19: flowctl.run.v1.RunService.GetPlan:input_type -> flowctl.run.v1.GetPlanRequest
-	11, // 20: flowctl.run.v1.RunService.RestartComponent:input_type -> flowctl.run.v1.RestartComponentRequest
-	13, // 21: flowctl.run.v1.RunService.StopComponent:input_type -> flowctl.run.v1.StopComponentRequest
-	15, // 22: flowctl.run.v1.RunService.StartComponent:input_type -> flowctl.run.v1.StartComponentRequest
-	17, // 23: flowctl.run.v1.RunService.StopRun:input_type -> flowctl.run.v1.StopRunRequest
-	19, // 24: flowctl.run.v1.RunService.Apply:input_type -> flowctl.run.v1.ApplyRequest
-	1,  // 25: flowctl.run.v1.RunService.GetSnapshot:output_type -> flowctl.run.v1.Snapshot
-	6,  // 26: flowctl.run.v1.RunService.Follow:output_type -> flowctl.run.v1.FollowResponse
-	10, // 27: flowctl.run.v1.RunService.GetPlan:output_type -> flowctl.run.v1.GetPlanResponse
-	12, // 28: flowctl.run.v1.RunService.RestartComponent:output_type -> flowctl.run.v1.RestartComponentResponse
-	14, // 29: flowctl.run.v1.RunService.StopComponent:output_type -> flowctl.run.v1.StopComponentResponse
-	16, // 30: flowctl.run.v1.RunService.StartComponent:output_type -> flowctl.run.v1.StartComponentResponse
-	18, // 31: flowctl.run.v1.RunService.StopRun:output_type -> flowctl.run.v1.StopRunResponse
-	20, // 32: flowctl.run.v1.RunService.Apply:output_type -> flowctl.run.v1.ApplyResponse
-	25, // [25:33] is the sub-list for method output_type
-	17, // [17:25] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	23, // 7: flowctl.run.v1.Component.service:type_name -> flowctl.registry.v1.Service
+	22, // 8: flowctl.run.v1.FollowRequest.since:type_name -> google.protobuf.Timestamp
+	6,  // 9: flowctl.run.v1.FollowResponse.beginning:type_name -> flowctl.run.v1.Beginning
+	7,  // 10: flowctl.run.v1.FollowResponse.blocks:type_name -> flowctl.run.v1.Block
+	1,  // 11: flowctl.run.v1.Beginning.snapshot:type_name -> flowctl.run.v1.Snapshot
+	20, // 12: flowctl.run.v1.Beginning.dropped_bytes:type_name -> flowctl.run.v1.Beginning.DroppedBytesEntry
+	22, // 13: flowctl.run.v1.Block.time:type_name -> google.protobuf.Timestamp
+	21, // 14: flowctl.run.v1.Block.details:type_name -> flowctl.run.v1.Block.DetailsEntry
+	0,  // 15: flowctl.run.v1.RunService.GetSnapshot:input_type -> flowctl.run.v1.GetSnapshotRequest
+	4,  // 16: flowctl.run.v1.RunService.Follow:input_type -> flowctl.run.v1.FollowRequest
+	8,  // 17: flowctl.run.v1.RunService.GetPlan:input_type -> flowctl.run.v1.GetPlanRequest
+	10, // 18: flowctl.run.v1.RunService.RestartComponent:input_type -> flowctl.run.v1.RestartComponentRequest
+	12, // 19: flowctl.run.v1.RunService.StopComponent:input_type -> flowctl.run.v1.StopComponentRequest
+	14, // 20: flowctl.run.v1.RunService.StartComponent:input_type -> flowctl.run.v1.StartComponentRequest
+	16, // 21: flowctl.run.v1.RunService.StopRun:input_type -> flowctl.run.v1.StopRunRequest
+	18, // 22: flowctl.run.v1.RunService.Apply:input_type -> flowctl.run.v1.ApplyRequest
+	1,  // 23: flowctl.run.v1.RunService.GetSnapshot:output_type -> flowctl.run.v1.Snapshot
+	5,  // 24: flowctl.run.v1.RunService.Follow:output_type -> flowctl.run.v1.FollowResponse
+	9,  // 25: flowctl.run.v1.RunService.GetPlan:output_type -> flowctl.run.v1.GetPlanResponse
+	11, // 26: flowctl.run.v1.RunService.RestartComponent:output_type -> flowctl.run.v1.RestartComponentResponse
+	13, // 27: flowctl.run.v1.RunService.StopComponent:output_type -> flowctl.run.v1.StopComponentResponse
+	15, // 28: flowctl.run.v1.RunService.StartComponent:output_type -> flowctl.run.v1.StartComponentResponse
+	17, // 29: flowctl.run.v1.RunService.StopRun:output_type -> flowctl.run.v1.StopRunResponse
+	19, // 30: flowctl.run.v1.RunService.Apply:output_type -> flowctl.run.v1.ApplyResponse
+	23, // [23:31] is the sub-list for method output_type
+	15, // [15:23] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_flowctl_run_v1_run_proto_init() }
@@ -1445,7 +1328,7 @@ func file_flowctl_run_v1_run_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowctl_run_v1_run_proto_rawDesc), len(file_flowctl_run_v1_run_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
