@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -128,7 +129,8 @@ func (d *door) lead(g *guest) {
 		_ = g.Close()
 	case first[0] == tlsHandshake && d.tls == nil:
 		d.notice("a client at " + g.RemoteAddr().String() + " was turned away: it speaks TLS, and this control plane does not")
-		_ = g.Close()
+		_, _ = g.Write([]byte(noTLS))
+		g.sendOff()
 	case d.tls == nil:
 		d.leadBy(g, d.grpc)
 	case first[0] != tlsHandshake:
@@ -146,7 +148,7 @@ func (d *door) leadEncrypted(g *guest) {
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {
 		d.notice("a client at " + g.RemoteAddr().String() + " was turned away: " + handshakeProblem(err))
-		_ = conn.Close()
+		g.sendOff() // what is wrong has been told, in an alert
 		return
 	}
 	if conn.ConnectionState().NegotiatedProtocol == "h2" {
@@ -162,6 +164,10 @@ const (
 	http2Preface  = "PRI "
 	prefaceLength = 64
 )
+
+// noTLS is what clients that speak TLS get where there is none: those of all
+// languages know from it that this is no TLS.
+const noTLS = "HTTP/1.0 400 Bad Request\r\n\r\nthis control plane does not speak TLS\n"
 
 // leadBy leads a connection that is not encrypted to a gRPC server if it speaks
 // HTTP/2, else to the HTTP server.
@@ -215,6 +221,23 @@ func (g *guest) peek(n int) ([]byte, error) {
 		}
 	}
 	return g.first[:n], nil
+}
+
+// How long, and for how many bytes, who is turned away is listened to.
+const (
+	farewell      = time.Second
+	farewellBytes = 64 << 10
+)
+
+// sendOff closes a connection whose other side has been told why. To close it at
+// once, with something unread, would take back what was said.
+func (g *guest) sendOff() {
+	if half, ok := g.Conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+		_ = g.SetReadDeadline(time.Now().Add(farewell))
+		_, _ = io.CopyN(io.Discard, g.Conn, farewellBytes)
+	}
+	_ = g.Close()
 }
 
 // Close closes the connection.

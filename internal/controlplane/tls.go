@@ -7,11 +7,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -215,15 +217,22 @@ func certifiedCaller(cert *x509.Certificate) caller {
 func handshakeProblem(err error) string {
 	var invalid x509.CertificateInvalidError
 	var unknown x509.UnknownAuthorityError
+	refused, alert, _ := strings.Cut(err.Error(), "remote error: tls: ")
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return "its certificate has expired or is not valid yet"
+	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
+		return "its certificate is not for clients"
 	case errors.As(err, &unknown):
 		return "its certificate is from another authority than --tls-ca-cert names"
 	case strings.Contains(err.Error(), "client didn't provide a certificate"):
 		return "it showed no certificate, and --tls-ca-cert demands one"
+	case refused == "" && strings.Contains(alert, "certificate"):
+		return "it does not accept this control plane's certificate: " + alert
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return "it did not finish its handshake in time"
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "it ended the connection during the TLS handshake"
 	}
 	return err.Error()
 }
@@ -241,15 +250,18 @@ func connectionProblem(err error, encrypted bool) string {
 		{"doesn't contain any IP SANs", "its certificate is for names, not for this address: use the name"},
 		{"tls: certificate required", "it wants a client certificate: --tls-cert and --tls-key"},
 		{"tls: bad certificate", "it does not accept the client certificate"},
-		{"tls: expired certificate", "the client certificate has expired"},
+		{"tls: expired certificate", "the client certificate has expired or is not valid yet"},
 		{"tls: unknown certificate authority", "the client certificate is from an authority that it does not trust"},
 	} {
 		if strings.Contains(text, known.part) {
 			return known.words
 		}
 	}
-	if !encrypted && strings.Contains(text, "error reading server preface") {
+	switch {
+	case !encrypted && strings.Contains(text, "error reading server preface"):
 		return "it does not speak plain gRPC: does it want TLS (--tls-ca-cert)?"
+	case encrypted && strings.Contains(text, "authentication handshake failed: EOF"):
+		return "it ends the connection where the TLS handshake should begin: does it speak TLS at all?"
 	}
 	return ""
 }
