@@ -156,21 +156,34 @@ func clientTLS(files TLSFiles, pinned, serverName string) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, roots := credentials.current()
-	config := &tls.Config{
-		MinVersion: tls.VersionTLS12, ServerName: serverName, NextProtos: protocols[:1], RootCAs: roots,
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, ServerName: serverName, NextProtos: protocols[:1],
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			if cert, _ := credentials.current(); cert != nil {
 				return cert, nil
 			}
 			return &tls.Certificate{}, nil
 		},
+		InsecureSkipVerify: true, // VerifyConnection verifies, by the authorities of that time
+		VerifyConnection: func(state tls.ConnectionState) error {
+			if pinned != "" {
+				return isPinned(state, pinned)
+			}
+			_, roots := credentials.current()
+			return isTrusted(state, roots, serverName)
+		},
+	}, nil
+}
+
+// isTrusted refuses a server whose certificate is not for this name and from one
+// of the authorities; nil are those of the system.
+func isTrusted(state tls.ConnectionState, roots *x509.CertPool, name string) error {
+	opts := x509.VerifyOptions{Roots: roots, DNSName: name, Intermediates: x509.NewCertPool()}
+	for _, cert := range state.PeerCertificates[1:] {
+		opts.Intermediates.AddCert(cert)
 	}
-	if pinned != "" {
-		config.InsecureSkipVerify = true // VerifyConnection verifies
-		config.VerifyConnection = func(state tls.ConnectionState) error { return isPinned(state, pinned) }
-	}
-	return config, nil
+	_, err := state.PeerCertificates[0].Verify(opts)
+	return err
 }
 
 // isPinned refuses a server that does not have the first certificate of a file,

@@ -88,7 +88,8 @@ func TestTLSRefusals(t *testing.T) {
 	}
 }
 
-// What is half written in the middle of a renewal does not count, at both ends.
+// Certificates, keys and authorities that are renewed count from the next
+// handshake on, at both ends; what is half written does not.
 func TestRenewal(t *testing.T) {
 	ca, lis := newCA(t), listenCuttable(t)
 	server := ca.trusting(ca.server())
@@ -119,6 +120,16 @@ func TestRenewal(t *testing.T) {
 	}
 	letBeLookedAtAgain(t)
 	same(t, "in the middle of a renewal", registered("in the middle of a renewal"), "src")
+
+	// All come from another authority, whose file takes the place of the old one's.
+	other := newCA(t)
+	for to, from := range map[TLSFiles]TLSFiles{server: other.server(), client: other.issue("client", certified{identity: ComponentURI("other")})} {
+		rename(t, from.Cert, to.Cert)
+		rename(t, from.Key, to.Key)
+	}
+	rename(t, other.CA(), ca.CA())
+	letBeLookedAtAgain(t)
+	same(t, "after the renewal", registered("after the renewal"), "other")
 }
 
 // letBeLookedAtAgain returns when files that were looked at are looked at again:
