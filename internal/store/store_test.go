@@ -245,8 +245,8 @@ func TestDamagedDatabase(t *testing.T) {
 		}
 		_ = os.Remove(damaged)
 	}
-	if told < 100 {
-		t.Errorf("of 200 damaged files %d were told", told)
+	if told < 80 { // those that were cut off are 67; what hits an unused page is found by nobody
+		t.Errorf("seed %d: of 200 damaged files %d were told", seed, told)
 	}
 }
 
