@@ -160,7 +160,7 @@ func TestCertifiedIdentity(t *testing.T) {
 	}
 	_, err = as("sink", ComponentURI("sink")).Heartbeat(t.Context(), &flowctlpb.ServiceHeartbeat{ServiceId: "src"})
 	wantCode(t, "another component's heartbeat", err, codes.PermissionDenied)
-	o.notices.await(t, "sink cannot speak for src: its token or certificate is its own")
+	o.notices.await(t, `sink cannot speak for "src": its token or certificate is its own`)
 	for name, identity := range map[string]*url.URL{
 		"none": nil, "foreign": {Scheme: "spiffe", Host: "component", Path: "/src"},
 		"empty": ComponentURI(""), "unknown": {Scheme: identityScheme, Host: "admin"},

@@ -29,7 +29,7 @@ const (
 
 // check refuses registrations that are malformed or too large.
 func (reg *Registration) check() error {
-	for _, id := range append([]string{reg.ServiceID, reg.ComponentID}, reg.V1IDs...) {
+	for _, id := range append([]string{reg.Identity, reg.ServiceID, reg.ComponentID}, reg.V1IDs...) {
 		if err := checkID(id); err != nil {
 			return err
 		}

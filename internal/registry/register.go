@@ -25,7 +25,7 @@ const maxAliases = 16
 // registry keeps its slices and maps: do not change them afterwards.
 type Registration struct {
 	// Identity is the service that the client has proven to be, or "": nothing
-	// else that it says of its ids counts then.
+	// else that it says of its ids counts then, and it goes by none of them.
 	Identity string
 	// ServiceID is what the client calls itself, or "".
 	ServiceID string
@@ -146,8 +146,10 @@ func (r *Registry) register(reg Registration) (Service, error) {
 	rec.RegisteredAt, rec.Reported, rec.Metrics = now, Unknown, nil
 	r.heard(rec, now)
 	rec.Healthy, rec.Tier, rec.Reason = true, Passing, ""
-	for _, alias := range append([]string{reg.ServiceID}, reg.V1IDs...) {
-		r.alias(rec, alias)
+	if reg.Identity == "" {
+		for _, alias := range append([]string{reg.ServiceID}, reg.V1IDs...) {
+			r.alias(rec, alias)
+		}
 	}
 	r.commit(rec, now, journal.Register, rec.registered(now, again), map[string]string{"role": string(rec.Role)})
 	return rec.Service, nil

@@ -114,7 +114,7 @@ func (r *Registry) UpdateRun(id string, change func(*PipelineRun)) (PipelineRun,
 	known := r.runs.byID[id]
 	if known == nil {
 		r.mu.Unlock()
-		return PipelineRun{}, fmt.Errorf("%w: %q", ErrUnknownRun, id)
+		return PipelineRun{}, fmt.Errorf("%w: %.256q", ErrUnknownRun, id)
 	}
 	run := *known
 	change(&run)
@@ -141,7 +141,7 @@ func (r *Registry) GetRun(id string) (PipelineRun, error) {
 	defer r.mu.Unlock()
 	run := r.runs.byID[id]
 	if run == nil {
-		return PipelineRun{}, fmt.Errorf("%w: %q", ErrUnknownRun, id)
+		return PipelineRun{}, fmt.Errorf("%w: %.256q", ErrUnknownRun, id)
 	}
 	return *run, nil
 }
