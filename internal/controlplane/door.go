@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -17,8 +18,11 @@ const (
 	// maxConnections is how many there are at a time. When more come, the oldest
 	// goes that has said next to nothing.
 	maxConnections = 8192
-	// nextToNothing is less than any client has sent that has made a call, in bytes.
-	nextToNothing = 256
+	// nextToNothing is less than any gRPC client has sent that has made a call, in
+	// bytes; what the handshake of TLS takes is not counted.
+	nextToNothing = 96
+	// shaking is what a guest has said before its handshake has ended.
+	shaking = math.MinInt64 / 2
 )
 
 // door takes in connections and leads each to the server that it is for, by what
@@ -52,7 +56,10 @@ func (d *door) open(lis net.Listener) error {
 			pause = time.Millisecond
 			d.take(conn)
 		case errors.As(err, &temporary) && temporary.Temporary() && !errors.Is(err, net.ErrClosed):
-			// Too many open files, say: nobody tells when there is room again.
+			// Too many open files, say. If nobody makes room, nobody tells when there is some again.
+			if d.makeRoom() {
+				continue
+			}
 			<-time.After(pause)
 			pause = min(2*pause, time.Second)
 		default:
@@ -64,6 +71,9 @@ func (d *door) open(lis net.Listener) error {
 // take takes in one connection.
 func (d *door) take(conn net.Conn) {
 	g := &guest{Conn: conn, left: d.bid}
+	if d.tls != nil {
+		g.heard.Store(shaking)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
@@ -71,7 +81,7 @@ func (d *door) take(conn net.Conn) {
 		return
 	}
 	if len(d.guests) >= maxConnections {
-		d.makeRoom()
+		d.sendAway(false)
 	}
 	g.number = d.oldest
 	d.oldest++
@@ -79,9 +89,16 @@ func (d *door) take(conn net.Conn) {
 	d.greet.Go(func() { d.lead(g) })
 }
 
-// makeRoom sends away the oldest guest that has said next to nothing, or the
-// oldest of all. The caller holds d.mu.
-func (d *door) makeRoom() {
+// makeRoom sends away somebody who has said next to nothing, and reports whether there was one.
+func (d *door) makeRoom() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sendAway(true)
+}
+
+// sendAway sends away the oldest guest that has said next to nothing, or, unless
+// only such ones may be, the oldest of all. The caller holds d.mu.
+func (d *door) sendAway(onlyQuiet bool) bool {
 	var quiet, first *guest
 	for g := range d.guests {
 		if first == nil || g.number < first.number {
@@ -91,11 +108,15 @@ func (d *door) makeRoom() {
 			quiet = g
 		}
 	}
-	if quiet == nil {
+	if quiet == nil && !onlyQuiet {
 		quiet = first
+	}
+	if quiet == nil {
+		return false
 	}
 	delete(d.guests, quiet)
 	_ = quiet.Conn.Close()
+	return true
 }
 
 // bid forgets a guest that has left.
@@ -151,6 +172,7 @@ func (d *door) leadEncrypted(g *guest) {
 		g.sendOff() // what is wrong has been told, in an alert
 		return
 	}
+	g.heard.Store(0)
 	if conn.ConnectionState().NegotiatedProtocol == "h2" {
 		d.enter(conn, g, d.grpc)
 	} else {
