@@ -254,12 +254,20 @@ const (
 // sendOff closes a connection whose other side has been told why. To close it at
 // once, with something unread, would take back what was said.
 func (g *guest) sendOff() {
-	if half, ok := g.Conn.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite()
+	if g.CloseWrite() == nil {
 		_ = g.SetReadDeadline(time.Now().Add(farewell))
 		_, _ = io.CopyN(io.Discard, g.Conn, farewellBytes)
 	}
 	_ = g.Close()
+}
+
+// CloseWrite says to the other side that nothing more will come; it may go on.
+// net/http uses it when it refuses a request of which it has not read all.
+func (g *guest) CloseWrite() error {
+	if half, ok := g.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 // Close closes the connection.
