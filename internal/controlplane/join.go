@@ -104,7 +104,7 @@ type member struct {
 
 // follow takes the run's steps until its connection is gone, or it says goodbye.
 func (m member) follow(stream grpc.BidiStreamingServer[registryv1.JoinRequest, registryv1.JoinResponse]) (goodbye bool, err error) {
-	if _, err := m.registry.CreateRun(registry.PipelineRun{ID: m.run, Pipeline: m.pipeline, Status: registry.RunRunning}); err != nil {
+	if err := m.begin(); err != nil {
 		return true, err
 	}
 	for {
@@ -123,6 +123,17 @@ func (m member) follow(stream grpc.BidiStreamingServer[registryv1.JoinRequest, r
 		}
 		goodbye = goodbye || step.GetGoodbye() != nil
 	}
+}
+
+// begin notes that the run runs. One that comes again has begun long ago.
+func (m member) begin() error {
+	_, err := m.registry.UpdateRun(m.run, func(run *registry.PipelineRun) {
+		run.Status, run.Error, run.End = registry.RunRunning, "", time.Time{}
+	})
+	if errors.Is(err, registry.ErrUnknownRun) {
+		_, err = m.registry.CreateRun(registry.PipelineRun{ID: m.run, Pipeline: m.pipeline, Status: registry.RunRunning})
+	}
+	return err
 }
 
 // take takes one step.

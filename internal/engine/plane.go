@@ -78,6 +78,7 @@ type plane struct {
 	metrics    *metrics.Metrics
 	client     *controlplane.Client     // nil unless it is shared
 	membership *controlplane.Membership // nil unless it is shared
+	served     bool
 }
 
 // openPlane opens what has to be open before anything is planned, and returns all
@@ -208,6 +209,7 @@ func (p *plane) makeServer(run controlplane.Run, logger *slog.Logger) (err error
 
 // serve begins to serve, until ctx is done.
 func (p *plane) serve(ctx context.Context, parts *sync.WaitGroup) {
+	p.served = true
 	parts.Go(func() { _ = p.registry.Run(ctx) })
 	parts.Go(func() {
 		if err := p.server.Serve(ctx, p.listener); err != nil {
@@ -222,7 +224,8 @@ func (p *plane) serve(ctx context.Context, parts *sync.WaitGroup) {
 // endpoint is the control plane's address as components see it.
 func (p *plane) endpoint() string {
 	if p.membership != nil {
-		return p.opts.Join.Endpoint
+		// Components hand it to gRPC as it is, which knows no http://.
+		return strings.TrimSuffix(strings.TrimPrefix(p.opts.Join.Endpoint, "http://"), "/")
 	}
 	return p.own()
 }
@@ -342,6 +345,10 @@ func (p *plane) close() {
 	var errs []error
 	if p.listener != nil {
 		_ = p.listener.Close() // the server has, if it ran
+	}
+	if p.membership != nil && !p.served {
+		errs = append(errs, p.membership.Withdraw())
+		p.membership = nil
 	}
 	if p.client != nil {
 		_ = p.client.Close()
