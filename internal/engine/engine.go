@@ -129,14 +129,15 @@ func New(opts Options) (*Engine, error) {
 // planOptions are what this run plans with; previous is the plan that is to be replaced.
 func (e *Engine) planOptions(previous *plan.Plan) plan.Options {
 	return plan.Options{
-		Orchestrator: cmp.Or(e.opts.Orchestrator, "process"),
-		Endpoint:     e.plane.endpoint(),
-		ServiceID:    e.plane.serviceID,
-		Credentials:  e.plane.credentials,
-		RunID:        e.runID,
-		Environ:      e.opts.Environ,
-		AllocatePort: allocatePort,
-		Previous:     previous,
+		Orchestrator:      cmp.Or(e.opts.Orchestrator, "process"),
+		Endpoint:          e.plane.endpoint(),
+		ServiceID:         e.plane.serviceID,
+		Credentials:       e.plane.credentials,
+		HeartbeatInterval: e.plane.heartbeatInterval(),
+		RunID:             e.runID,
+		Environ:           e.opts.Environ,
+		AllocatePort:      allocatePort,
+		Previous:          previous,
 	}
 }
 

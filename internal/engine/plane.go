@@ -230,6 +230,18 @@ func (p *plane) endpoint() string {
 	return p.own()
 }
 
+// usualInterval is how often components beat.
+const usualInterval = 10 * time.Second
+
+// heartbeatInterval is how often components are asked to beat: often enough that
+// one heartbeat may be lost within the TTL.
+func (p *plane) heartbeatInterval() time.Duration {
+	if p.opts.TTL == 0 || p.membership != nil {
+		return usualInterval
+	}
+	return max(min(usualInterval, p.opts.TTL/3), time.Millisecond)
+}
+
 // own is the address at which the run is operated.
 func (p *plane) own() string {
 	if p.listener == nil {

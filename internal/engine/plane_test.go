@@ -5,11 +5,25 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/withobsrvr/flowctl/internal/controlplane"
 	"github.com/withobsrvr/flowctl/internal/journal"
 	"github.com/withobsrvr/flowctl/internal/registry"
 )
+
+// However short the TTL is, components are asked to beat within it.
+func TestHeartbeatInterval(t *testing.T) {
+	for ttl, want := range map[time.Duration]time.Duration{
+		0: 10 * time.Second, time.Minute: 10 * time.Second, 30 * time.Second: 10 * time.Second,
+		15 * time.Second: 5 * time.Second, 3 * time.Second: time.Second, time.Millisecond: time.Millisecond,
+	} {
+		p := &plane{opts: ControlPlane{TTL: ttl}}
+		if got := p.heartbeatInterval(); got != want {
+			t.Errorf("TTL %s: %s, want %s", ttl, got, want)
+		}
+	}
+}
 
 // sharedPlane serves a control plane that runs may share, until the test ends.
 func sharedPlane(t *testing.T, token string) (endpoint string) {
