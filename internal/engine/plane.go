@@ -94,7 +94,7 @@ func openPlane(opts ControlPlane, pipeline, run, certDir string, record func(jou
 		p.opts.Address, p.opts.Port, p.opts.TLS, p.opts.AutoTLS, p.opts.Database = "", 0, controlplane.TLSFiles{}, false, ""
 		tell(p.join())
 	}
-	lis, err := controlplane.Listen(cmp.Or(p.opts.Address, "127.0.0.1"), p.opts.Port)
+	lis, err := controlplane.Listen(p.opts.Address, p.opts.Port)
 	if err != nil {
 		problems = append(problems, listenProblem(err))
 	}
