@@ -19,14 +19,14 @@ import (
 
 // testCA is a certificate authority whose certificates may have anything wrong.
 type testCA struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	cert *x509.Certificate
 	key  crypto.Signer
 }
 
 // newCA makes an authority; its file is CA().
-func newCA(t *testing.T) *testCA {
+func newCA(t testing.TB) *testCA {
 	t.Helper()
 	ca := &testCA{t: t, dir: t.TempDir(), key: newKey(t)}
 	template := &x509.Certificate{
@@ -111,7 +111,7 @@ func (ca *testCA) trusting(files TLSFiles) TLSFiles {
 	return files
 }
 
-func newKey(t *testing.T) crypto.Signer {
+func newKey(t testing.TB) crypto.Signer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -120,7 +120,7 @@ func newKey(t *testing.T) crypto.Signer {
 	return key
 }
 
-func writeTestPEM(t *testing.T, path, kind string, der []byte) {
+func writeTestPEM(t testing.TB, path, kind string, der []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
 		t.Fatal(err)
