@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -226,10 +227,18 @@ func (g *guest) Read(p []byte) (int, error) {
 		g.first = g.first[n:]
 		return n, nil
 	}
+	p = p[:min(len(p), mouthful)]
 	n, err := g.Conn.Read(p)
 	g.heard.Add(int64(n))
+	if n == mouthful {
+		runtime.Gosched()
+	}
 	return n, err
 }
+
+// mouthful is how many bytes are read at once from a guest. Who has more to say at
+// that moment waits until everybody else had their turn.
+const mouthful = 1 << 10
 
 // peek returns the first n bytes, which Read will return too. Nothing must have been read.
 func (g *guest) peek(n int) ([]byte, error) {
