@@ -198,7 +198,7 @@ func (s *Server) assembleGRPC(streams context.Context) *grpc.Server {
 	server := grpc.NewServer(opts...)
 	flowctlpb.RegisterControlPlaneServer(server, &wire{registry: s.registry, access: s.access, run: s.opts.Run})
 	flowctlv1.RegisterControlPlaneServiceServer(server, &wireV1{registry: s.registry, access: s.access})
-	registryv1.RegisterRegistryServiceServer(server, &registryService{registry: s.registry, joined: newJoined(), instance: rand.Text(), stopping: streams})
+	registryv1.RegisterRegistryServiceServer(server, &registryService{registry: s.registry, joined: newJoined(), instance: rand.Text(), stopping: streams, watching: make(chan struct{}, maxWatches)})
 	if s.opts.Run != nil {
 		runv1.RegisterRunServiceServer(server, &runService{run: s.opts.Run})
 	}

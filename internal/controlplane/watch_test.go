@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	registryv1 "github.com/withobsrvr/flowctl/api/flowctl/registry/v1"
 	"github.com/withobsrvr/flowctl/internal/registry"
@@ -196,6 +197,35 @@ func TestWatchersThatDoNotRead(t *testing.T) {
 	if took := time.Since(began); took > stopGrace+patience/3 {
 		t.Errorf("stop took %s", took)
 	}
+}
+
+// There may be many who watch, and not more: each costs memory.
+func TestManyWatchers(t *testing.T) {
+	o := open(t, Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	open, refused := 0, 0
+	for range 6 {
+		client := registryv1.NewRegistryServiceClient(o.client(Target{}).conn)
+		for range 100 {
+			stream, err := client.WatchServices(ctx, &registryv1.WatchServicesRequest{})
+			if err == nil {
+				_, err = stream.Recv()
+			}
+			switch status.Code(err) {
+			case codes.OK:
+				open++
+			case codes.ResourceExhausted:
+				refused++
+			default:
+				t.Fatal(err)
+			}
+		}
+	}
+	if open != maxWatches || refused != 600-maxWatches {
+		t.Errorf("%d watch, %d were refused", open, refused)
+	}
+	o.stop()
 }
 
 // A watch ends with the server, and says so.
