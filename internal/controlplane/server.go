@@ -41,7 +41,7 @@ const stopGrace = 2 * time.Second
 const (
 	maxMessage  = 1 << 20  // bytes of a message
 	maxHeaders  = 16 << 10 // bytes of a call's metadata
-	maxStreams  = 1024     // calls under way on one connection
+	maxStreams  = 128      // calls under way on one connection
 	longestIdle = 10 * time.Minute
 )
 
