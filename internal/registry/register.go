@@ -80,7 +80,8 @@ func (r *Registry) expect(e Expected) {
 	rec.deaf, rec.Left = false, false
 	rec.Registered, rec.Adopted = false, false
 	rec.Healthy, rec.Tier, rec.Reason = false, Critical, "not registered yet"
-	rec.Reported, rec.Metrics = Unknown, nil
+	rec.Reported = Unknown
+	r.takeMetrics(rec, nil)
 	rec.unhealthySince = now
 	rec.leaveQueue()
 	r.commit(rec, now, "", "", nil)
@@ -141,6 +142,8 @@ func (r *Registry) register(reg Registration) (Service, error) {
 		}
 	}
 	again := rec.Registered
+	r.size += reg.size() - rec.said - rec.measured
+	rec.said, rec.measured = reg.size(), 0
 	rec.describe(reg)
 	rec.Registered, rec.Adopted, rec.Left, rec.deaf = true, false, false, false
 	rec.RegisteredAt, rec.Reported, rec.Metrics = now, Unknown, nil
@@ -212,10 +215,16 @@ func (r *Registry) stranger(reg Registration) (*record, error) {
 		}
 	}
 	rec := r.records[id]
+	var err error
 	if rec == nil {
-		if err := r.room(); err != nil {
-			return nil, err
-		}
+		err = r.room(1, reg.size())
+	} else {
+		err = r.room(0, reg.size()-rec.said)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if rec = r.records[id]; rec == nil { // it may have made room for itself
 		rec = r.create(id)
 	}
 	rec.Component = cmp.Or(reg.ComponentID, reg.Metadata[componentKey])
