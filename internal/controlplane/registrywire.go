@@ -51,8 +51,6 @@ const (
 	beatsEvery = time.Second
 	// maxWatches is how many may watch at a time: what each was told is remembered.
 	maxWatches = 512
-	// maxTold is how many services are told at once.
-	maxTold = 256
 )
 
 // WatchServices sends what changes.
@@ -123,9 +121,12 @@ type beats struct {
 func (b *beats) send(send func(*registryv1.WatchServicesResponse) error) error {
 	since := b.last
 	b.last = time.Now()
-	heard := slices.DeleteFunc(b.registry.List(b.filter), func(s registry.Service) bool { return s.LastSeen.Before(since) })
-	for some := range slices.Chunk(heard, maxTold) {
-		if err := send(&registryv1.WatchServicesResponse{Changed: servicesToWire(some), Instance: b.instance}); err != nil {
+	for some := range b.registry.Some(b.filter) {
+		heard := slices.DeleteFunc(some, func(s registry.Service) bool { return s.LastSeen.Before(since) })
+		if len(heard) == 0 {
+			continue
+		}
+		if err := send(&registryv1.WatchServicesResponse{Changed: servicesToWire(heard), Instance: b.instance}); err != nil {
 			return err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,11 +40,22 @@ const stopGrace = 2 * time.Second
 
 // What one client may ask for at most; see also door and registry.
 const (
-	maxMessage  = 1 << 20  // bytes of a message
-	maxHeaders  = 16 << 10 // bytes of a call's metadata
-	maxStreams  = 128      // calls under way on one connection
+	maxMessage  = 512 << 10 // bytes of a message
+	maxHeaders  = 16 << 10  // bytes of a call's metadata
+	maxStreams  = 64        // calls under way on one connection
 	longestIdle = 10 * time.Minute
 )
+
+// maxLists is how many calls that answer with everything are served at a time,
+// for all clients together; others wait.
+const maxLists = 4
+
+// listMethods are those calls.
+var listMethods = []string{
+	flowctlpb.ControlPlane_ListServices_FullMethodName, flowctlpb.ControlPlane_ListPipelineRuns_FullMethodName,
+	flowctlv1.ControlPlaneService_ListComponents_FullMethodName, flowctlv1.ControlPlaneService_DiscoverComponents_FullMethodName,
+	registryv1.RegistryService_ListServices_FullMethodName,
+}
 
 // Options configure a Server.
 type Options struct {
@@ -80,12 +92,13 @@ type Server struct {
 	tls      *tls.Config
 	logger   *slog.Logger
 	turned   *rarely
+	listing  chan struct{} // holds a token for each call that lists
 }
 
 // New returns a server that serves nothing yet: see Serve. The error is about
 // the files of TLS.
 func New(opts Options) (*Server, error) {
-	s := &Server{opts: opts, registry: opts.Registry, access: opts.Access, logger: opts.Logger}
+	s := &Server{opts: opts, registry: opts.Registry, access: opts.Access, logger: opts.Logger, listing: make(chan struct{}, maxLists)}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
@@ -228,6 +241,14 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	defer s.survive(info.FullMethod, &err)
 	if err := s.authorize(ctx, info.FullMethod); err != nil {
 		return nil, s.refuse(ctx, err)
+	}
+	if slices.Contains(listMethods, info.FullMethod) {
+		select {
+		case s.listing <- struct{}{}:
+			defer func() { <-s.listing }()
+		case <-ctx.Done():
+			return nil, wireError(ctx.Err())
+		}
 	}
 	resp, err = handler(ctx, req)
 	return resp, s.refuse(ctx, wireError(err))

@@ -285,3 +285,31 @@ func TestListAndDescribeOverTheWire(t *testing.T) {
 	_, err = registryv1.NewRegistryServiceClient(client.conn).DescribeService(t.Context(), &registryv1.DescribeServiceRequest{})
 	wantCode(t, "a description of nobody", err, codes.NotFound)
 }
+
+// However many list everything, few are answered at a time: each answer may be large.
+func TestFewListAtATime(t *testing.T) {
+	s := newServer(t, Options{Registry: registry.New(registry.Options{})})
+	inside, leave := make(chan struct{}), make(chan struct{})
+	var calls sync.WaitGroup
+	call := func(ctx context.Context, method string) error {
+		_, err := s.unary(ctx, nil, &grpc.UnaryServerInfo{FullMethod: method}, func(context.Context, any) (any, error) {
+			inside <- struct{}{}
+			<-leave
+			return nil, nil
+		})
+		return err
+	}
+	for i := range maxLists {
+		calls.Go(func() { _ = call(t.Context(), listMethods[i%len(listMethods)]) })
+	}
+	for range maxLists {
+		<-inside
+	}
+	waiting, giveUp := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer giveUp()
+	wantCode(t, "one more", call(waiting, listMethods[0]), codes.DeadlineExceeded)
+	calls.Go(func() { _ = call(t.Context(), "/flowctl.ControlPlane/Heartbeat") })
+	<-inside // a heartbeat does not wait
+	close(leave)
+	calls.Wait()
+}

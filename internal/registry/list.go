@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"iter"
 	"slices"
 	"strings"
 )
@@ -9,20 +10,32 @@ import (
 // through, ordered by id. It looks at a few at a time, so that nobody waits for
 // long: each is as it was at some moment of the call.
 func (r *Registry) List(f Filter) []Service {
-	records := r.ordered()
-	services := make([]Service, 0, len(records))
-	for len(records) > 0 {
-		n := min(atOnce, len(records))
-		r.mu.Lock()
-		for _, rec := range records[:n] {
-			if rec.listed() && f.Matches(&rec.Service) {
-				services = append(services, rec.Service)
-			}
-		}
-		r.mu.Unlock()
-		records = records[n:]
+	services := make([]Service, 0, 16)
+	for some := range r.Some(f) {
+		services = append(services, some...)
 	}
 	return services
+}
+
+// Some yields what List returns, a few at a time. What it yields is its own again
+// after that.
+func (r *Registry) Some(f Filter) iter.Seq[[]Service] {
+	return func(yield func([]Service) bool) {
+		services := make([]Service, 0, atOnce)
+		for records := range slices.Chunk(r.ordered(), atOnce) {
+			services = services[:0]
+			r.mu.Lock()
+			for _, rec := range records {
+				if rec.listed() && f.Matches(&rec.Service) {
+					services = append(services, rec.Service)
+				}
+			}
+			r.mu.Unlock()
+			if len(services) > 0 && !yield(services) {
+				return
+			}
+		}
+	}
 }
 
 // listed reports whether a record is one that others see.
@@ -67,17 +80,14 @@ func (r *Registry) ordered() []*record {
 // Sizes counts services, by tier: how many there are that have not left.
 func (r *Registry) Sizes() map[Tier]int {
 	sizes := map[Tier]int{Passing: 0, Warning: 0, Critical: 0, Unheard: 0}
-	records := r.ordered()
-	for len(records) > 0 {
-		n := min(atOnce, len(records))
+	for records := range slices.Chunk(r.ordered(), atOnce) {
 		r.mu.Lock()
-		for _, rec := range records[:n] {
+		for _, rec := range records {
 			if rec.listed() {
 				sizes[rec.Tier]++
 			}
 		}
 		r.mu.Unlock()
-		records = records[n:]
 	}
 	return sizes
 }
