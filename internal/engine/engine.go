@@ -72,6 +72,8 @@ type Engine struct {
 
 	applying sync.Mutex // only one Apply at a time
 
+	mismatched sync.Map // pairs of components whose event types do not fit, and that this was told of
+
 	mu   sync.Mutex // guards plan
 	plan *plan.Plan
 }
@@ -283,6 +285,7 @@ func (e *Engine) isRegistered(id string) bool {
 // again. One that has left in good order is about to end: that is no trouble. Of
 // one that a control plane only knows from its database nothing is known yet.
 func (e *Engine) alive(ctx context.Context, id string, report func(error)) {
+	e.checkEventTypes(id)
 	for healthy := true; ; healthy = !healthy {
 		s, err := e.plane.services.Await(ctx, id, func(s registry.Service) bool {
 			return s.Healthy != healthy && !s.Left && s.Tier != registry.Unheard
