@@ -32,7 +32,7 @@ type Access struct {
 	// are made of it, see ComponentToken.
 	Token string
 	// Required turns away whoever shows neither a token nor a certificate that
-	// names an operator or a component. Otherwise only operators' methods need one.
+	// names an operator or a component. Otherwise only operating a run needs one.
 	Required bool
 }
 
@@ -88,7 +88,7 @@ func equal(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []by
 
 // authorize refuses calls of those who may not make them.
 func (s *Server) authorize(ctx context.Context, method string) error {
-	operators := isRunMethod(method) || method == registryv1.RegistryService_Join_FullMethodName
+	operators := isRunMethod(method) || s.access.Required && method == registryv1.RegistryService_Join_FullMethodName
 	if !operators && !s.access.Required || strings.HasPrefix(method, "/grpc.health.v1.") {
 		return nil
 	}

@@ -207,7 +207,7 @@ func TestLimits(t *testing.T) {
 	if _, err := r.Heartbeat("d", Beat{}); err == nil {
 		t.Error("a fourth is adopted")
 	}
-	if err := r.Expect(Expected{ID: "mine"}); err != nil {
+	if _, err := r.Expect(Expected{ID: "mine"}); err != nil {
 		t.Error(err)
 	}
 	register(t, r, Registration{ComponentID: "mine"}) // what is expected has its place
@@ -238,7 +238,7 @@ func TestRoomForNewOnes(t *testing.T) {
 func TestForget(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, r *Registry, _ *notes) {
 		for _, e := range []Expected{{ID: "p/a", Pipeline: "p", Component: "a"}, {ID: "p/never", Pipeline: "p"}, {ID: "p/dead", Pipeline: "p"}, {ID: "q/b", Pipeline: "q"}} {
-			if err := r.Expect(e); err != nil {
+			if _, err := r.Expect(e); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -44,21 +44,22 @@ type Registration struct {
 
 // Expect says that an attempt of a component starts: registrations are
 // attributed to it from now on, and what an earlier attempt had registered no
-// longer counts. Call it before the attempt can possibly register.
-func (r *Registry) Expect(e Expected) error {
+// longer counts. Call it before the attempt can possibly register. It returns the
+// registry's revision from which on the service is the attempt's.
+func (r *Registry) Expect(e Expected) (revision uint64, err error) {
 	if e.ID == "" {
-		return fmt.Errorf("%w: it is empty", ErrInvalidID)
+		return 0, fmt.Errorf("%w: it is empty", ErrInvalidID)
 	}
 	for _, id := range []string{e.ID, e.Pipeline, e.Component} {
 		if err := checkID(id); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	r.expect(e)
-	return r.settle()
+	revision = r.expect(e)
+	return revision, r.settle()
 }
 
-func (r *Registry) expect(e Expected) {
+func (r *Registry) expect(e Expected) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e.Component = cmp.Or(e.Component, e.ID)
@@ -74,7 +75,7 @@ func (r *Registry) expect(e Expected) {
 	rec.Role = cmp.Or(rec.Role, e.Role)
 	if same {
 		r.commit(rec, now, "", "", nil)
-		return
+		return rec.Revision
 	}
 	rec.begun = now
 	rec.deaf, rec.Left = false, false
@@ -84,6 +85,7 @@ func (r *Registry) expect(e Expected) {
 	rec.unhealthySince = now
 	rec.leaveQueue()
 	r.commit(rec, now, "", "", nil)
+	return rec.Revision
 }
 
 // Forget says that nobody expects a pipeline's components any more: from now on

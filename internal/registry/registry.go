@@ -142,13 +142,6 @@ func (r *Registry) Get(id string) (Service, bool) {
 	return rec.Service, true
 }
 
-// Revision is that of the last change.
-func (r *Registry) Revision() uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.revision
-}
-
 // find returns the record that goes by id, or nil. The caller holds r.mu.
 func (r *Registry) find(id string) *record {
 	if rec := r.records[id]; rec != nil {

@@ -106,7 +106,7 @@ func TestSlowWatcher(t *testing.T) {
 
 func TestFilters(t *testing.T) {
 	r := New(Options{})
-	if err := r.Expect(Expected{ID: "p/src", Pipeline: "p", Component: "src"}); err != nil {
+	if _, err := r.Expect(Expected{ID: "p/src", Pipeline: "p", Component: "src"}); err != nil {
 		t.Fatal(err)
 	}
 	register(t, r, Registration{ComponentID: "p/src", Role: Source, Outputs: []string{"ledger"}, Metadata: map[string]string{"network": "public", "zone": "a"}})
