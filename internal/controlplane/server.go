@@ -45,6 +45,10 @@ const (
 	longestIdle = 10 * time.Minute
 )
 
+// callWorkers are the goroutines that are kept for calls: one that is started for
+// a call must grow its stack first. When all are busy more are started.
+const callWorkers = 32
+
 // Options configure a Server.
 type Options struct {
 	// Registry holds the services; required. Its janitor is run by its owner.
@@ -182,6 +186,7 @@ func (s *Server) assembleGRPC(streams context.Context) *grpc.Server {
 		grpc.ConnectionTimeout(manners),
 		grpc.SharedWriteBuffer(true),
 		grpc.WaitForHandlers(true),
+		grpc.NumStreamWorkers(callWorkers),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: longestIdle}),
 		grpc.UnaryInterceptor(s.unary),
@@ -221,16 +226,24 @@ func lostServer() *grpc.Server {
 
 // unary translates errors and survives a handler's panic.
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+	begin := time.Now()
+	resp, err = s.answer(ctx, req, info.FullMethod, handler)
+	if err != nil {
+		err = s.refuse(ctx, wireError(err))
+	}
 	if s.opts.Observe != nil {
-		begin := time.Now()
-		defer func() { s.opts.Observe(info.FullMethod, status.Code(err), time.Since(begin)) }()
+		s.opts.Observe(info.FullMethod, status.Code(err), time.Since(begin))
 	}
-	defer s.survive(info.FullMethod, &err)
-	if err := s.authorize(ctx, info.FullMethod); err != nil {
-		return nil, s.refuse(ctx, err)
+	return resp, err
+}
+
+// answer lets the handler answer one who may ask.
+func (s *Server) answer(ctx context.Context, req any, method string, handler grpc.UnaryHandler) (resp any, err error) {
+	defer s.survive(method, &err)
+	if err := s.authorize(ctx, method); err != nil {
+		return nil, err
 	}
-	resp, err = handler(ctx, req)
-	return resp, s.refuse(ctx, wireError(err))
+	return handler(ctx, req)
 }
 
 // stream ends a stream together with streams and survives a handler's panic.

@@ -80,8 +80,10 @@ func beat(ctx context.Context, reg *registry.Registry, access Access, id string,
 	if err != nil {
 		return nil, err
 	}
-	if _, known := reg.Get(id); identity != "" && !known {
-		id = identity // whatever it calls itself
+	if identity != "" {
+		if _, known := reg.Get(id); !known {
+			id = identity // whatever it calls itself
+		}
 	}
 	known, err := reg.Heartbeat(id, b)
 	if err != nil {

@@ -151,9 +151,10 @@ func TestHistory(t *testing.T) {
 		if len(events) != len(want)+1 || !service.FirstSeen.Equal(begin) {
 			t.Errorf("first seen %v, %d events", service.FirstSeen, len(events))
 		}
-		for range 100 {
-			register(t, r, Registration{ServiceID: "a"})
+		for i := range 100 {
+			register(t, r, Registration{ServiceID: "a", Name: fmt.Sprint(i)})
 		}
+		register(t, r, Registration{ServiceID: "a", Name: "99"}) // no news
 		if _, events, _ := r.History("a"); len(events) != maxHistory {
 			t.Errorf("%d events are kept", len(events))
 		}

@@ -34,19 +34,28 @@ func (reg *Registration) check() error {
 			return err
 		}
 	}
-	for what, n := range map[string]int{"metadata": len(reg.Metadata), "input event types": len(reg.Inputs), "output event types": len(reg.Outputs)} {
-		if n > maxEntries {
-			return fmt.Errorf("%w: it has %d %s, more than %d", ErrTooLarge, n, what, maxEntries)
+	if n := max(len(reg.Metadata), len(reg.Inputs), len(reg.Outputs)); n > maxEntries {
+		return fmt.Errorf("%w: it has %d entries of metadata or event types, more than %d", ErrTooLarge, n, maxEntries)
+	}
+	longest, total := 0, 0
+	count := func(text string) {
+		longest = max(longest, len(text))
+		total += len(text)
+	}
+	for _, text := range []string{reg.HealthEndpoint, reg.Name, reg.Description, reg.Version} {
+		count(text)
+	}
+	for _, types := range [][]string{reg.Inputs, reg.Outputs} {
+		for _, text := range types {
+			count(text)
 		}
 	}
-	total := 0
-	texts := slices.Concat(reg.Inputs, reg.Outputs, []string{reg.HealthEndpoint, reg.Name, reg.Description, reg.Version},
-		slices.Collect(maps.Keys(reg.Metadata)), slices.Collect(maps.Values(reg.Metadata)))
-	for _, text := range texts {
-		total += len(text)
-		if len(text) > maxText || total > maxTexts {
-			return fmt.Errorf("%w: a text may have %d bytes, all together %d", ErrTooLarge, maxText, maxTexts)
-		}
+	for key, value := range reg.Metadata {
+		count(key)
+		count(value)
+	}
+	if longest > maxText || total > maxTexts {
+		return fmt.Errorf("%w: a text may have %d bytes, all together %d", ErrTooLarge, maxText, maxTexts)
 	}
 	return nil
 }

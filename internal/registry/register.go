@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -143,6 +144,7 @@ func (r *Registry) register(reg Registration) (Service, error) {
 		}
 	}
 	again := rec.Registered
+	news := !again || !rec.Healthy || !rec.says(reg)
 	rec.describe(reg)
 	rec.Registered, rec.Adopted, rec.Left, rec.deaf = true, false, false, false
 	rec.RegisteredAt, rec.Reported, rec.Metrics = now, Unknown, nil
@@ -151,7 +153,11 @@ func (r *Registry) register(reg Registration) (Service, error) {
 	for _, alias := range append([]string{reg.ServiceID}, reg.V1IDs...) {
 		r.alias(rec, alias)
 	}
-	r.commit(rec, now, journal.Register, rec.registered(now, again), map[string]string{"role": string(rec.Role)})
+	text := ""
+	if news { // clients register again whenever their connection has been lost
+		text = rec.registered(now, again)
+	}
+	r.commit(rec, now, journal.Register, text, map[string]string{"role": string(rec.Role)})
 	return rec.Service, nil
 }
 
@@ -258,6 +264,13 @@ func (rec *record) describe(reg Registration) {
 	rec.HealthEndpoint, rec.MaxInflight = reg.HealthEndpoint, reg.MaxInflight
 	rec.Metadata = reg.Metadata
 	rec.Name, rec.Description, rec.Version = reg.Name, reg.Description, reg.Version
+}
+
+// says reports whether a registration says what is known already.
+func (rec *record) says(reg Registration) bool {
+	return (reg.Role == "" || rec.Role == reg.Role) && rec.HealthEndpoint == reg.HealthEndpoint && rec.MaxInflight == reg.MaxInflight &&
+		rec.Name == reg.Name && rec.Description == reg.Description && rec.Version == reg.Version &&
+		slices.Equal(rec.Inputs, reg.Inputs) && slices.Equal(rec.Outputs, reg.Outputs) && maps.Equal(rec.Metadata, reg.Metadata)
 }
 
 // registered is the sentence for the journal.
