@@ -3,15 +3,21 @@ package registry
 import (
 	"slices"
 	"strings"
+	"time"
 )
 
 // List returns the services that have not left and that the filter lets
 // through, ordered by id. It looks at a few at a time, so that nobody waits for
 // long: each is as it was at some moment of the call.
 func (r *Registry) List(f Filter) []Service {
+	r.lists <- struct{}{}
+	defer func() { <-r.lists }()
 	records := r.ordered()
-	services := make([]Service, 0, len(records))
-	for len(records) > 0 {
+	services := []Service{}
+	if f.everything() && f.First == 0 {
+		services = make([]Service, 0, len(records))
+	}
+	for len(records) > 0 && (f.First == 0 || len(services) < f.First) {
 		n := min(atOnce, len(records))
 		r.mu.Lock()
 		for _, rec := range records[:n] {
@@ -22,8 +28,15 @@ func (r *Registry) List(f Filter) []Service {
 		r.mu.Unlock()
 		records = records[n:]
 	}
+	if f.First > 0 && len(services) > f.First {
+		services = services[:f.First]
+	}
 	return services
 }
+
+// manyLists is how many lists are made at a time: more would only queue for the
+// lock, and keep heartbeats waiting.
+const manyLists = 2
 
 // listed reports whether a record is one that others see.
 func (rec *record) listed() bool { return rec.seen && !rec.Left && !rec.gone }
@@ -64,20 +77,29 @@ func (r *Registry) ordered() []*record {
 	return all
 }
 
-// Sizes counts services, by tier: how many there are that have not left.
-func (r *Registry) Sizes() map[Tier]int {
-	sizes := map[Tier]int{Passing: 0, Warning: 0, Critical: 0, Unheard: 0}
+// Stats are a registry in numbers.
+type Stats struct {
+	// Tiers is how many services there are that have not left, by tier.
+	Tiers map[Tier]int
+	// Pass is for how long the janitor's last pass has held others up.
+	Pass time.Duration
+}
+
+// Stats counts.
+func (r *Registry) Stats() Stats {
+	stats := Stats{Tiers: map[Tier]int{Passing: 0, Warning: 0, Critical: 0, Unheard: 0}}
 	records := r.ordered()
 	for len(records) > 0 {
 		n := min(atOnce, len(records))
 		r.mu.Lock()
 		for _, rec := range records[:n] {
 			if rec.listed() {
-				sizes[rec.Tier]++
+				stats.Tiers[rec.Tier]++
 			}
 		}
+		stats.Pass = r.passed
 		r.mu.Unlock()
 		records = records[n:]
 	}
-	return sizes
+	return stats
 }

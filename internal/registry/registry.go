@@ -61,6 +61,8 @@ type Registry struct {
 	opts Options
 
 	saving sync.Mutex // held by who saves; taken before mu
+	// lists has a value for each list that is being made.
+	lists chan struct{}
 
 	mu       sync.Mutex // guards everything below
 	clock    clock
@@ -73,7 +75,8 @@ type Registry struct {
 	// for longer; warning who was not; silent who was not heard for the TTL and
 	// will expire. All are in the order in which they were heard.
 	passing, warning, silent queue
-	held                     bool // the last pass blamed nobody
+	held                     bool          // the last pass blamed nobody
+	passed                   time.Duration // how long it held the lock
 	flapping                 map[*record]struct{}
 	order                    order
 	changes                  changes
@@ -125,6 +128,7 @@ func New(opts Options) *Registry {
 		aliases:  make(map[string]string),
 		waiters:  make(map[string]chan struct{}),
 		flapping: make(map[*record]struct{}),
+		lists:    make(chan struct{}, manyLists),
 	}
 	r.recall(saved)
 	return r
@@ -204,7 +208,7 @@ func (r *Registry) commit(rec *record, now time.Time, kind journal.Kind, text st
 		close(ch)
 		delete(r.waiters, rec.ID)
 	}
-	r.changes.add(r.revision, rec.ID)
+	r.changes.add(rec, len(r.records))
 }
 
 // settle is the end of every method that has changed something, called without

@@ -111,6 +111,13 @@ type Filter struct {
 	Metadata map[string]string
 	// Healthy lets only healthy services through.
 	Healthy bool
+	// First, if not 0, is how many are listed at most. A watcher is told of all.
+	First int
+}
+
+// everything reports whether the filter lets all through.
+func (f Filter) everything() bool {
+	return !f.Healthy && f.Role == "" && f.Pipeline == "" && len(f.Metadata)+len(f.Produces)+len(f.Consumes)+len(f.Events) == 0
 }
 
 // Matches reports whether the filter lets s through.

@@ -92,7 +92,7 @@ func TestSlowWatcher(t *testing.T) {
 	for u := range r.Watch(t.Context(), Filter{}) {
 		switch update++; update {
 		case 1:
-			for i := range maxChanges + 100 {
+			for i := range fewChanges + 100 {
 				register(t, r, Registration{ServiceID: fmt.Sprint("s", i%500)})
 			}
 		case 2:
@@ -126,6 +126,8 @@ func TestFilters(t *testing.T) {
 		"metadata":       {Filter{Metadata: map[string]string{"network": "public"}}, []string{"p/src"}},
 		"other metadata": {Filter{Metadata: map[string]string{"network": "public", "zone": "b"}}, nil},
 		"healthy":        {Filter{Healthy: true}, []string{"p/src", "ttp"}},
+		"the first":      {Filter{First: 2}, []string{"p/src", "sink"}},
+		"the first sink": {Filter{First: 2, Role: Sink}, []string{"sink"}},
 		"together":       {Filter{Healthy: true, Consumes: []string{"transfer"}}, nil},
 	} {
 		same(t, name, ids(r.List(test.filter)), test.want)
