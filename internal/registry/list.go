@@ -7,31 +7,36 @@ import (
 )
 
 // List returns the services that have not left and that the filter lets
-// through, ordered by id. It looks at a few at a time, so that nobody waits for
-// long: each is as it was at some moment of the call.
+// through, ordered by id: each is as it was at some moment of the call.
 func (r *Registry) List(f Filter) []Service {
+	services := []Service{}
+	r.Visit(f, func(s *Service) { services = append(services, *s) })
+	return services
+}
+
+// Visit calls visit with the services that List returns, without a copy: visit
+// must be quick, keep none, and not call the registry. It looks at a few at a
+// time, so that nobody else waits for long.
+func (r *Registry) Visit(f Filter, visit func(*Service)) {
 	r.lists <- struct{}{}
 	defer func() { <-r.lists }()
-	records := r.ordered()
-	services := []Service{}
-	if f.everything() && f.First == 0 {
-		services = make([]Service, 0, len(records))
-	}
-	for len(records) > 0 && (f.First == 0 || len(services) < f.First) {
+	visited := 0
+	for records := r.ordered(); len(records) > 0; {
 		n := min(atOnce, len(records))
 		r.mu.Lock()
 		for _, rec := range records[:n] {
-			if rec.listed() && f.Matches(&rec.Service) {
-				services = append(services, rec.Service)
+			if !rec.listed() || !f.Matches(&rec.Service) {
+				continue
 			}
+			if visited++; f.First > 0 && visited > f.First {
+				r.mu.Unlock()
+				return
+			}
+			visit(&rec.Service)
 		}
 		r.mu.Unlock()
 		records = records[n:]
 	}
-	if f.First > 0 && len(services) > f.First {
-		services = services[:f.First]
-	}
-	return services
 }
 
 // manyLists is how many lists are made at a time: more would only queue for the
@@ -88,18 +93,9 @@ type Stats struct {
 // Stats counts.
 func (r *Registry) Stats() Stats {
 	stats := Stats{Tiers: map[Tier]int{Passing: 0, Warning: 0, Critical: 0, Unheard: 0}}
-	records := r.ordered()
-	for len(records) > 0 {
-		n := min(atOnce, len(records))
-		r.mu.Lock()
-		for _, rec := range records[:n] {
-			if rec.listed() {
-				stats.Tiers[rec.Tier]++
-			}
-		}
-		stats.Pass = r.passed
-		r.mu.Unlock()
-		records = records[n:]
-	}
+	r.Visit(Filter{}, func(s *Service) { stats.Tiers[s.Tier]++ })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	stats.Pass = r.passed
 	return stats
 }

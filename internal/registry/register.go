@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+	"unique"
 
 	"github.com/withobsrvr/flowctl/internal/journal"
 )
@@ -260,10 +261,18 @@ func (rec *record) describe(reg Registration) {
 	if rec.Role == "" && rec.expected != nil {
 		rec.Role = rec.expected.Role
 	}
-	rec.Inputs, rec.Outputs = reg.Inputs, reg.Outputs
+	rec.Inputs, rec.Outputs = shared(reg.Inputs), shared(reg.Outputs)
 	rec.HealthEndpoint, rec.MaxInflight = reg.HealthEndpoint, reg.MaxInflight
 	rec.Metadata = reg.Metadata
 	rec.Name, rec.Description, rec.Version = reg.Name, reg.Description, reg.Version
+}
+
+// shared makes each text one with its equals: very many services say the same.
+func shared(texts []string) []string {
+	for i := range texts {
+		texts[i] = unique.Make(texts[i]).Value()
+	}
+	return texts
 }
 
 // says reports whether a registration says what is known already.

@@ -115,11 +115,6 @@ type Filter struct {
 	First int
 }
 
-// everything reports whether the filter lets all through.
-func (f Filter) everything() bool {
-	return !f.Healthy && f.Role == "" && f.Pipeline == "" && len(f.Metadata)+len(f.Produces)+len(f.Consumes)+len(f.Events) == 0
-}
-
 // Matches reports whether the filter lets s through.
 func (f Filter) Matches(s *Service) bool {
 	if f.Healthy && !s.Healthy || f.Role != "" && f.Role != s.Role || f.Pipeline != "" && f.Pipeline != s.Pipeline {
