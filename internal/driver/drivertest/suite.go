@@ -49,6 +49,7 @@ func Run(t *testing.T, h Host) {
 		"stop by force":        stopByForce,
 		"kill ends the grace":  killEndsGrace,
 		"grandchild stopped":   grandchildStopped,
+		"child asked to stop":  childAsked,
 		"orphan stopped":       orphanStopped,
 		"pipe held by runaway": runaway,
 		"deaf runaway stopped": deafRunaway,
@@ -240,6 +241,16 @@ func grandchildStopped(t *testing.T, h Host) {
 	r.Cancel()
 	r.Wait(t, h.soon())
 	h.gone(t, r)
+}
+
+// The stop signal is for all that a component has started, not for its first process.
+func childAsked(t *testing.T, h Host) {
+	r := h.start(t, "shepherd polite")
+	r.Stdout.Await(t, "up\n", h.soon())
+	r.Cancel()
+	if exit := r.Wait(t, h.soon()); exit != (driver.Exit{Code: 7}) || !strings.Contains(r.Stdout.String(), "goodbye") {
+		t.Errorf("got %+v, %q", exit, r.Stdout)
+	}
 }
 
 func orphanStopped(t *testing.T, h Host) {
