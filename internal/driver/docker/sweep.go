@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -194,6 +195,9 @@ func (e *Engine) removeNetwork(ctx context.Context, id string) error {
 	}
 	if cerrdefs.IsNotFound(err) {
 		return nil
+	}
+	if err != nil && strings.Contains(err.Error(), "active endpoints") { // and nobody is in it
+		err = fmt.Errorf("%w; the engine has lost count, and can remove it when it has been started anew", answer{err})
 	}
 	return e.failed("remove network "+id, err)
 }
