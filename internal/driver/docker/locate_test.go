@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/moby/moby/client"
+
+	"github.com/withobsrvr/flowctl/internal/driver/drivertest"
 )
 
 // write writes files of a folder, by their names.
@@ -139,6 +141,48 @@ func TestTLS(t *testing.T) {
 	config, err := readTLS(known, true)
 	if err != nil || config.MinVersion < tls.VersionTLS12 {
 		t.Errorf("got %+v, %v", config, err)
+	}
+}
+
+// The whole of an attempt, its attachment too, goes over TLS.
+func TestRunOverTLS(t *testing.T) {
+	t.Parallel()
+	_, p := through(t, nil)
+	borrowed := httptest.NewTLSServer(nil) // for its certificate
+	defer borrowed.Close()
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: borrowed.TLS.Certificates})
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: borrowed.Certificate().Raw})
+	write(t, folder, map[string]string{"ca.pem": string(authority)})
+	p.cut()
+	p.listen(listener)
+	e, err := Connect(environment(map[string]string{
+		"DOCKER_HOST": "tcp://" + listener.Addr().String(), "DOCKER_CERT_PATH": folder, "DOCKER_TLS_VERIFY": "1",
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Close)
+	a := drivertest.Start(t, openOn(t, e), component(t, "both", "1000"))
+	a.Wait(t, soon)
+	if out := a.Stdout.String(); strings.Count(out, "\n") != 1000 || !strings.HasSuffix(out, "out 999\n") {
+		t.Errorf("%d bytes came", len(out))
+	}
+}
+
+func TestAPIVersion(t *testing.T) {
+	for version, want := range map[string]string{"": client.MaxAPIVersion, "1.43": "1.43"} {
+		e, err := Connect(environment(map[string]string{"DOCKER_HOST": "unix:///no/such.sock", "DOCKER_API_VERSION": version}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		if got := e.client.ClientVersion(); got != want {
+			t.Errorf("DOCKER_API_VERSION=%s: it speaks %s, want %s", version, got, want)
+		}
 	}
 }
 

@@ -17,10 +17,10 @@ const hostName = "host.docker.internal"
 type Network struct {
 	ID, Name string
 	// Gateway is this machine's address in the network: what listens on it is
-	// reached by the containers, and by nobody outside. It is the zero Addr when the
-	// engine is on another machine, be it a virtual one on this (Docker Desktop,
-	// rootless engines). Then containers reach that machine, and what it forwards,
-	// as Host, and flowctl must listen where they can.
+	// reached by the containers, and by everybody else on this machine. It is the
+	// zero Addr when the engine is on another machine, be it a virtual one on this
+	// (Docker Desktop, rootless engines). Then containers reach that machine, and
+	// what it forwards, as Host, and flowctl must listen where they can.
 	Gateway netip.Addr
 	// Host is what the containers call the machine: Gateway, or
 	// host.docker.internal.

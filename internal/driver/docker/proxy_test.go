@@ -61,6 +61,11 @@ func (p *proxy) resume(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.listen(listener)
+}
+
+// listen serves what comes by a listener.
+func (p *proxy) listen(listener net.Listener) {
 	p.mu.Lock()
 	p.listener = listener
 	p.mu.Unlock()
