@@ -17,6 +17,9 @@ const (
 	labelHost = "flowctl.host"
 )
 
+// namePrefix begins the name of everything that flowctl makes on an engine.
+const namePrefix = "flowctl-"
+
 // labels are what a thing of the run carries.
 func (d *Driver) labels() map[string]string {
 	host, _ := os.Hostname() // "" says nothing, which is true
@@ -30,7 +33,7 @@ func (d *Driver) runName() string {
 	if !strings.HasPrefix(name, d.opts.Pipeline+"-") {
 		name = d.opts.Pipeline + "-" + name
 	}
-	return "flowctl-" + valid(name)
+	return namePrefix + valid(name)
 }
 
 // containerName is unique: a run's id is, and the last dash parts component and attempt.

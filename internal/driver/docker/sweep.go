@@ -120,7 +120,7 @@ func (e *Engine) find(ctx context.Context, label string) (containers, networks [
 		return nil, nil, e.failed("list networks", err)
 	}
 	for _, c := range c.Items {
-		if carries(c.Labels, label) {
+		if carries(c.Labels, label) && hasNameOf(c.Names, c.Labels[labelRun]) {
 			containers = append(containers, thing{c.ID, c.Labels})
 		}
 	}
@@ -141,6 +141,14 @@ func carries(labels map[string]string, label string) bool {
 		}
 	}
 	return false
+}
+
+// hasNameOf looks at a container's name too: labels also come from images, and one may
+// have been made of a container that flowctl ran.
+func hasNameOf(names []string, run string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		return strings.HasPrefix(strings.TrimPrefix(name, "/"), namePrefix) && strings.Contains(name, valid(run)+"-")
+	})
 }
 
 // each does something to all things at once.

@@ -26,10 +26,11 @@ func TestSweep(t *testing.T) {
 	for _, a := range []*drivertest.Attempt{running, ignorant, other} {
 		a.Stdout.Await(t, "up\n", soon)
 	}
-	// A container of somebody else that has joined the network.
+	// A container of somebody else that has joined the network, and whose image was
+	// made of a container of the run.
 	guest, err := dead.client.ContainerCreate(t.Context(), client.ContainerCreateOptions{
 		Name:   "flowctl-test-guest-" + strings.ToLower(rand.Text()[:8]),
-		Config: &container.Config{Image: image(t), Cmd: []string{"/component", "untouched"}}, HostConfig: &container.HostConfig{NetworkMode: container.NetworkMode(dead.network.ID)},
+		Config: &container.Config{Image: image(t), Cmd: []string{"/component", "untouched"}, Labels: dead.labels()}, HostConfig: &container.HostConfig{NetworkMode: container.NetworkMode(dead.network.ID)},
 	})
 	if err != nil {
 		t.Fatal(err)
