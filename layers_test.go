@@ -33,6 +33,7 @@ var layers = map[string][]string{
 
 	"internal/guardian":          {"internal/procid"},
 	"internal/driver/process":    {"internal/driver", "internal/procid"},
+	"internal/driver/docker":     {"internal/driver"},
 	"internal/driver/drivertest": {"internal/driver"},
 
 	"internal/driver":   {},

@@ -105,10 +105,14 @@ type Attempt struct {
 
 // Ref says what an attempt is on its host.
 type Ref struct {
-	// PID is the process id of the process, or of a container's first process.
+	// PID is the process id of the process, or of a container's first process, as
+	// its machine numbers it; 0 if that has ended already.
 	PID int
 	// Container is the container's id; "" for a process.
 	Container string
+	// Image is the name of the container's image as the Spec has it, Digest the id
+	// of what it stood for at the start: sha256:... of the image's content.
+	Image, Digest string
 }
 
 // Exit says how an attempt ended.
