@@ -12,11 +12,9 @@ import (
 	"time"
 
 	"github.com/moby/moby/client"
-)
 
-// ErrUnavailable is wrapped by the errors of an engine that cannot be found, or
-// does not answer, or has gone away.
-var ErrUnavailable = errors.New("cannot be reached")
+	"github.com/withobsrvr/flowctl/internal/driver"
+)
 
 // errSilent is why a request was given up.
 var errSilent = errors.New("it does not answer")
@@ -83,7 +81,7 @@ func (e *Engine) failed(doing string, err error) error {
 	case err == nil:
 		return nil
 	case lost(err):
-		return fmt.Errorf("%s: %s %w: %w", doing, e.name, ErrUnavailable, bare(err))
+		return fmt.Errorf("%s: %s %w: %w", doing, e.name, driver.ErrUnavailable, bare(err))
 	default:
 		return fmt.Errorf("%s: %w", doing, answer{err})
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"crypto/tls"
+
+	"github.com/withobsrvr/flowctl/internal/driver"
 )
 
 // address is where an engine listens.
@@ -98,5 +100,5 @@ func answering(sockets []string) (address, error) {
 		}
 		said = append(said, fmt.Sprintf("%s: %v", path, err))
 	}
-	return address{}, fmt.Errorf("a Docker Engine %w (%s); start it, or say with DOCKER_HOST where it is", ErrUnavailable, strings.Join(said, "; "))
+	return address{}, fmt.Errorf("a Docker Engine %w (%s); start it, or say with DOCKER_HOST where it is", driver.ErrUnavailable, strings.Join(said, "; "))
 }

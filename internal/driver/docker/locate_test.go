@@ -17,6 +17,8 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/withobsrvr/flowctl/internal/driver/drivertest"
+
+	"github.com/withobsrvr/flowctl/internal/driver"
 )
 
 // write writes files of a folder, by their names.
@@ -86,7 +88,7 @@ func TestSocketsInOrder(t *testing.T) {
 		t.Errorf("sockets are %v", found)
 	}
 	_, err = answering(found[1:4])
-	if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), rootless) {
+	if !errors.Is(err, driver.ErrUnavailable) || !strings.Contains(err.Error(), rootless) {
 		t.Errorf("nobody listens: %v", err)
 	}
 	write(t, folder, map[string]string{"podman/none": ""})
@@ -194,7 +196,7 @@ func TestNobodyListens(t *testing.T) {
 	defer e.Close()
 	d := New(Options{Engine: e, Pipeline: "p", Run: "p-1"})
 	_, err = d.Open(t.Context())
-	if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "unix:///no/such.sock") {
+	if !errors.Is(err, driver.ErrUnavailable) || !strings.Contains(err.Error(), "unix:///no/such.sock") {
 		t.Errorf("Open: %v", err)
 	}
 	want := "look for the components' images: the Docker Engine at unix:///no/such.sock cannot be reached: " +

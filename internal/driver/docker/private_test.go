@@ -126,7 +126,7 @@ func TestEngineEnds(t *testing.T) {
 			a.Stdout.Await(t, "up\n", soon)
 			own.end(signal)
 			<-a.Done
-			if !errors.Is(a.Err, ErrUnavailable) || !strings.Contains(a.Err.Error(), "victim") {
+			if !errors.Is(a.Err, driver.ErrUnavailable) || !strings.Contains(a.Err.Error(), "victim") {
 				t.Errorf("got %+v, %v", a.Exit, a.Err)
 			}
 			own.start(t)

@@ -110,6 +110,11 @@ func (a *attempt) tell(ctx context.Context) error {
 	if c.State != nil {
 		ref.PID = c.State.Pid // 0 if it has ended already
 	}
+	if c.NetworkSettings != nil && a.network.Gateway.IsValid() {
+		if n := c.NetworkSettings.Networks[a.network.Name]; n != nil {
+			ref.Address = n.IPAddress
+		}
+	}
 	if a.Started != nil {
 		a.Started(ref)
 	}
@@ -192,7 +197,7 @@ func (a *attempt) immortal() error {
 		err = a.unheard
 	}
 	if !lost(err) { // an engine that cannot end a container is none
-		return fmt.Errorf("stop %s: %s %w: %w", a.spec.Component, a.name, ErrUnavailable, answer{err})
+		return fmt.Errorf("stop %s: %s %w: %w", a.spec.Component, a.name, driver.ErrUnavailable, answer{err})
 	}
 	return a.failed("stop "+a.spec.Component, err)
 }

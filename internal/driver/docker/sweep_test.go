@@ -12,6 +12,8 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/withobsrvr/flowctl/internal/driver/drivertest"
+
+	"github.com/withobsrvr/flowctl/internal/driver"
 )
 
 // Sweep removes what a run has, whatever it does, and nothing else.
@@ -128,10 +130,10 @@ func TestSweepWithoutEngine(t *testing.T) {
 	t.Parallel()
 	e, p := through(t, nil)
 	p.cut()
-	if err := e.Sweep(t.Context(), "some-run"); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "some-run") {
+	if err := e.Sweep(t.Context(), "some-run"); !errors.Is(err, driver.ErrUnavailable) || !strings.Contains(err.Error(), "some-run") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := e.Leftovers(t.Context()); !errors.Is(err, ErrUnavailable) {
+	if _, err := e.Leftovers(t.Context()); !errors.Is(err, driver.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
 	p.resume(t)

@@ -98,7 +98,7 @@ func TestSilentEngine(t *testing.T) {
 			<-at.reached
 			a.Cancel()
 			<-a.Done
-			if !errors.Is(a.Err, ErrUnavailable) {
+			if !errors.Is(a.Err, driver.ErrUnavailable) {
 				t.Errorf("got %+v, %v", a.Exit, a.Err)
 			}
 			close(at.release)
@@ -118,7 +118,7 @@ func TestEngineThatCannotKill(t *testing.T) {
 	a.Stdout.Await(t, "up\n", soon)
 	a.Cancel()
 	<-a.Done
-	if !errors.Is(a.Err, ErrUnavailable) || !strings.Contains(a.Err.Error(), "stop "+spec.Component) {
+	if !errors.Is(a.Err, driver.ErrUnavailable) || !strings.Contains(a.Err.Error(), "stop "+spec.Component) {
 		t.Errorf("got %+v, %v", a.Exit, a.Err)
 	}
 }
@@ -135,12 +135,12 @@ func TestEngineGoesAway(t *testing.T) {
 	left := (<-a.Ref).Container
 	p.cut()
 	<-a.Done
-	if !errors.Is(a.Err, ErrUnavailable) || !strings.Contains(a.Err.Error(), spec.Component) {
+	if !errors.Is(a.Err, driver.ErrUnavailable) || !strings.Contains(a.Err.Error(), spec.Component) {
 		t.Errorf("got %+v, %v", a.Exit, a.Err)
 	}
 	again := drivertest.Start(t, d, spec)
 	<-again.Done
-	if !errors.Is(again.Err, ErrUnavailable) {
+	if !errors.Is(again.Err, driver.ErrUnavailable) {
 		t.Errorf("while it is away: %v", again.Err)
 	}
 	p.resume(t)
