@@ -20,18 +20,20 @@ var layers = map[string][]string{
 	"cmd/flowctl": {"internal/cli"},
 
 	"internal/cli":    {"internal/engine", "internal/supervisor", "internal/controlplane", "internal/registry", "internal/journal", "internal/plan", "internal/pipeline", "internal/driver", "internal/probe", "internal/guardian", "internal/store", "internal/metrics"},
-	"internal/engine": {"internal/controlplane", "internal/supervisor", "internal/registry", "internal/plan", "internal/pipeline", "internal/driver", "internal/driver/*", "internal/probe", "internal/journal", "internal/guardian", "internal/procid", "internal/store", "internal/authority", "internal/metrics"},
+	"internal/engine": {"internal/controlplane", "internal/supervisor", "internal/registry", "internal/plan", "internal/pipeline", "internal/driver", "internal/driver/*", "internal/probe", "internal/journal", "internal/guardian", "internal/procid", "internal/store", "internal/authority", "internal/metrics", "internal/tracing"},
 
 	"internal/controlplane": {"api/*", "internal/supervisor", "internal/registry", "internal/plan", "internal/pipeline", "internal/driver", "internal/journal"},
 	"internal/supervisor":   {"internal/plan", "internal/pipeline", "internal/driver", "internal/probe", "internal/journal"},
 	"internal/store":        {"internal/registry"},
 	"internal/metrics":      {"internal/registry"},
+	"internal/tracing":      {"internal/journal"},
 	"internal/authority":    {},
 	"internal/registry":     {"internal/journal"},
 	"internal/plan":         {"internal/pipeline", "internal/driver"},
 
 	"internal/guardian":          {"internal/procid"},
 	"internal/driver/process":    {"internal/driver", "internal/procid"},
+	"internal/driver/docker":     {"internal/driver"},
 	"internal/driver/drivertest": {"internal/driver"},
 
 	"internal/driver":   {},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -146,7 +147,7 @@ func built(t *testing.T) *host {
 	if out, err := exec.Command("go", "build", "-o", flowctl, "github.com/withobsrvr/flowctl/cmd/flowctl").CombinedOutput(); err != nil {
 		t.Fatalf("build flowctl: %v\n%s", err, out)
 	}
-	h, err := newHost(t.Context(), flowctl)
+	h, err := newHost(t.Context(), flowctl, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +159,7 @@ func built(t *testing.T) *host {
 // out, and nothing may be left over.
 func TestGroups(t *testing.T) {
 	h := built(t)
-	small := scale{sizes: []int{4}, rounds: 1, killRounds: 1, stubborn: 4, stubbornRounds: 1, idle: 50 * time.Millisecond, lines: 2000, logRounds: 1, execs: 1}
+	small := scale{sizes: []int{4}, rounds: 1, killRounds: 1, stubborn: 4, stubbornRounds: 1, idle: 50 * time.Millisecond, lines: 2000, logRounds: 1, planeRounds: 1, execs: 1}
 	want := map[string]int{"start": 7, "restart": 2, "stubborn": 1, "idle": 4, "logs": 4, "follow": 1, "version": 5, "overhead": 1}
 	if runtime.GOOS != "linux" {
 		want["start"]-- // nobody tells CPU times

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,12 +20,13 @@ const stopPatience = 15 * time.Second
 
 // host is where benchmarks run: the programs and a folder for their files.
 type host struct {
-	dir                              string
-	flowctl, component, floor, empty string
+	dir                                    string
+	flowctl, component, floor, empty, echo string
+	stderr                                 io.Writer
 }
 
 // newHost builds the programs that flowctl is compared with into a new folder.
-func newHost(ctx context.Context, flowctl string) (*host, error) {
+func newHost(ctx context.Context, flowctl string, stderr io.Writer) (*host, error) {
 	flowctl, err := filepath.Abs(flowctl)
 	if err != nil {
 		return nil, err
@@ -37,12 +39,12 @@ func newHost(ctx context.Context, flowctl string) (*host, error) {
 		return nil, fmt.Errorf("make a folder: %w", err)
 	}
 	h := &host{
-		dir: dir, flowctl: flowctl,
+		dir: dir, flowctl: flowctl, stderr: stderr, echo: filepath.Join(dir, "echo"),
 		component: filepath.Join(dir, "component"), floor: filepath.Join(dir, "floor"), empty: filepath.Join(dir, "empty"),
 	}
 	const here = "github.com/withobsrvr/flowctl/e2e/bench/"
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+string(filepath.Separator),
-		here+"component", here+"floor", here+"empty")
+		here+"component", here+"floor", here+"empty", here+"echo")
 	if out, err := build.CombinedOutput(); err != nil {
 		h.close()
 		return nil, fmt.Errorf("build the programs to compare with: %w\n%s", err, out)

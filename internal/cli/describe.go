@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/withobsrvr/flowctl/internal/controlplane"
+	"github.com/withobsrvr/flowctl/internal/registry"
 )
 
 // describeOptions are the flags of describe.
@@ -133,7 +134,9 @@ func printDescription(out io.Writer, s describedService) error {
 	line("component", s.Component)
 	line("role", s.Role)
 	line("health", health)
-	line("says of itself", s.Reported)
+	if s.Reported != string(registry.Unknown) {
+		line("says of itself", s.Reported)
+	}
 	line("name", s.Name)
 	line("version", s.Version)
 	line("description", s.Description)

@@ -188,8 +188,9 @@ func (a *app) noAnswer(plane asked, client clientFlags, err error) error {
 	if client.target.Endpoint == "" && plane.run == "" {
 		hint = "no pipeline of yours is running on this machine, and nobody answers there"
 	}
-	if errors.As(err, new(controlplane.RefusedError)) {
-		return environmentError{fmt.Errorf("ask the control plane at %s: %w", plane.target.Endpoint, err)}
+	var refused controlplane.RefusedError
+	if errors.As(err, &refused) {
+		return environmentError{fmt.Errorf("ask the control plane at %s: %w", plane.target.Endpoint, refused)}
 	}
 	return environmentError{fmt.Errorf("ask the control plane at %s: %w: %s", plane.target.Endpoint, err, hint)}
 }

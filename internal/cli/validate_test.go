@@ -66,7 +66,7 @@ func TestValidate(t *testing.T) {
 		{name: "warning", args: []string{"DIR/old.yml"}, out: "DIR/old.yml: ok (2 components)\n",
 			errs: "DIR/old.yml:1:13: warning: apiVersion: \"v1\" is an older spelling of \"flowctl/v1\" (write \"flowctl/v1\")\n"},
 		{name: "not for processes", args: []string{"DIR/image.yml"}, code: 2,
-			errs: "DIR/image.yml:6:11: spec.sinks[0]: the process orchestrator cannot run \"b\": it has an image, but no binary, command or type\n"},
+			errs: "DIR/image.yml:6:11: spec.sinks[0]: \"b\" cannot run as a process: it has an image, but no binary, command or type (write `driver: container` for it, or use --orchestrator container for all)\n"},
 		{name: "missing", args: []string{"DIR/none.yml"}, errs: "DIR/none.yml: there is no such file\n", code: 2},
 		{name: "default file", errs: "flow.yml: there is no such file\n", code: 2},
 	} {

@@ -32,7 +32,7 @@ type Access struct {
 	// are made of it, see ComponentToken.
 	Token string
 	// Required turns away whoever shows neither a token nor a certificate that
-	// names an operator or a component. Otherwise only operators' methods need one.
+	// names an operator or a component. Otherwise only operating a run needs one.
 	Required bool
 }
 
@@ -56,8 +56,7 @@ func (c caller) named() bool { return c.operator || c.component != "" }
 
 // caller finds out who calls, by token or else by certificate.
 func (a Access) caller(ctx context.Context) (caller, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	for _, value := range md.Get(accessHeader) {
+	for _, value := range metadata.ValueFromIncomingContext(ctx, accessHeader) {
 		if token, ok := strings.CutPrefix(value, accessScheme); ok {
 			return a.bearer(token)
 		}
@@ -88,7 +87,7 @@ func equal(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []by
 
 // authorize refuses calls of those who may not make them.
 func (s *Server) authorize(ctx context.Context, method string) error {
-	operators := isRunMethod(method) || method == registryv1.RegistryService_Join_FullMethodName
+	operators := isRunMethod(method) || s.access.Required && method == registryv1.RegistryService_Join_FullMethodName
 	if !operators && !s.access.Required || strings.HasPrefix(method, "/grpc.health.v1.") {
 		return nil
 	}
@@ -111,10 +110,11 @@ func (s *Server) authorize(ctx context.Context, method string) error {
 
 var notThisRun = status.Error(codes.PermissionDenied, "this run is operated with the token of its run file only, which its user alone can read")
 
+// runMethods is how the full names of flowctl.run.v1's methods begin.
+var runMethods = "/" + runv1.RunService_ServiceDesc.ServiceName + "/"
+
 // isRunMethod reports whether a full method name belongs to flowctl.run.v1.
-func isRunMethod(method string) bool {
-	return strings.HasPrefix(method, "/"+runv1.RunService_ServiceDesc.ServiceName+"/")
-}
+func isRunMethod(method string) bool { return strings.HasPrefix(method, runMethods) }
 
 // identity returns the component that the caller has proven to be, "" if it has
 // proven nothing. A component that says it is another one, or speaks under an id

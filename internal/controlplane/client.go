@@ -167,8 +167,24 @@ func (c *Client) failed(what string, err error) error {
 	if problem := c.problem(err); problem != nil {
 		err = problem
 	}
-	return fmt.Errorf("%s control plane %s: %w", what, c.endpoint, err)
+	return &callError{fmt.Sprintf("%s control plane %s", what, c.endpoint), err}
 }
+
+// callError is a call that has failed, without what gRPC adds to the reason.
+type callError struct {
+	what string
+	err  error
+}
+
+func (e *callError) Error() string {
+	if s, ok := status.FromError(e.err); ok {
+		return e.what + ": " + s.Message()
+	}
+	return e.what + ": " + e.err.Error()
+}
+
+// Unwrap returns the call's error.
+func (e *callError) Unwrap() error { return e.err }
 
 // List returns the services that the filter lets through, ordered by id. It
 // fails at once if nobody listens. Older control planes tell of each service its

@@ -107,8 +107,8 @@ func (m member) follow(stream grpc.BidiStreamingServer[registryv1.JoinRequest, r
 	if err := m.begin(); err != nil {
 		return true, err
 	}
-	for {
-		if err := stream.Send(&registryv1.JoinResponse{Revision: m.registry.Revision(), Instance: m.instance}); err != nil {
+	for revision := uint64(0); ; {
+		if err := stream.Send(&registryv1.JoinResponse{Revision: revision, Instance: m.instance}); err != nil {
 			return goodbye, err
 		}
 		step, err := stream.Recv()
@@ -118,7 +118,7 @@ func (m member) follow(stream grpc.BidiStreamingServer[registryv1.JoinRequest, r
 		case err != nil:
 			return goodbye, err
 		}
-		if err := m.take(step); err != nil {
+		if revision, err = m.take(step); err != nil {
 			return true, err
 		}
 		goodbye = goodbye || step.GetGoodbye() != nil
@@ -136,8 +136,8 @@ func (m member) begin() error {
 	return err
 }
 
-// take takes one step.
-func (m member) take(step *registryv1.JoinRequest) error {
+// take takes one step, and returns the revision from which on it shows.
+func (m member) take(step *registryv1.JoinRequest) (uint64, error) {
 	expect, exited, goodbye := step.GetExpect(), step.GetExited(), step.GetGoodbye()
 	switch {
 	case expect != nil:
@@ -147,14 +147,14 @@ func (m member) take(step *registryv1.JoinRequest) error {
 			Attempt: m.run + "/" + strconv.Itoa(int(expect.GetAttempt())),
 		})
 	case exited != nil:
-		return m.registry.Exited(SharedID(m.pipeline, exited.GetComponent()), exited.GetReason())
+		return 0, m.registry.Exited(SharedID(m.pipeline, exited.GetComponent()), exited.GetReason())
 	case goodbye != nil:
 		_, err := m.registry.UpdateRun(m.run, func(run *registry.PipelineRun) {
 			run.Status, run.Error = registry.RunStatus(goodbye.GetStatus()), goodbye.GetError()
 		})
-		return err
+		return 0, err
 	default:
-		return status.Error(codes.InvalidArgument, "a step of a run must expect or end a component, or end the run")
+		return 0, status.Error(codes.InvalidArgument, "a step of a run must expect or end a component, or end the run")
 	}
 }
 

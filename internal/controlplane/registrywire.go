@@ -50,7 +50,7 @@ const (
 	// beatsEvery is how often metrics are sent to watchers that want them.
 	beatsEvery = time.Second
 	// maxWatches is how many may watch at a time: what each was told is remembered.
-	maxWatches = 512
+	maxWatches = 2048
 )
 
 // WatchServices sends what changes.

@@ -15,7 +15,6 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"time"
 
@@ -42,20 +41,13 @@ const stopGrace = 2 * time.Second
 const (
 	maxMessage  = 512 << 10 // bytes of a message
 	maxHeaders  = 16 << 10  // bytes of a call's metadata
-	maxStreams  = 64        // calls under way on one connection
+	maxStreams  = 128       // calls under way on one connection
 	longestIdle = 10 * time.Minute
 )
 
-// maxLists is how many calls that answer with everything are served at a time,
-// for all clients together; others wait.
-const maxLists = 4
-
-// listMethods are those calls.
-var listMethods = []string{
-	flowctlpb.ControlPlane_ListServices_FullMethodName, flowctlpb.ControlPlane_ListPipelineRuns_FullMethodName,
-	flowctlv1.ControlPlaneService_ListComponents_FullMethodName, flowctlv1.ControlPlaneService_DiscoverComponents_FullMethodName,
-	registryv1.RegistryService_ListServices_FullMethodName,
-}
+// callWorkers are the goroutines that are kept for calls: one that is started for
+// a call must grow its stack first. When all are busy more are started.
+const callWorkers = 32
 
 // Options configure a Server.
 type Options struct {
@@ -92,13 +84,12 @@ type Server struct {
 	tls      *tls.Config
 	logger   *slog.Logger
 	turned   *rarely
-	listing  chan struct{} // holds a token for each call that lists
 }
 
 // New returns a server that serves nothing yet: see Serve. The error is about
 // the files of TLS.
 func New(opts Options) (*Server, error) {
-	s := &Server{opts: opts, registry: opts.Registry, access: opts.Access, logger: opts.Logger, listing: make(chan struct{}, maxLists)}
+	s := &Server{opts: opts, registry: opts.Registry, access: opts.Access, logger: opts.Logger}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
@@ -193,8 +184,8 @@ func (s *Server) assembleGRPC(streams context.Context) *grpc.Server {
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(manners),
-		grpc.SharedWriteBuffer(true),
 		grpc.WaitForHandlers(true),
+		grpc.NumStreamWorkers(callWorkers),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: longestIdle}),
 		grpc.UnaryInterceptor(s.unary),
@@ -234,24 +225,24 @@ func lostServer() *grpc.Server {
 
 // unary translates errors and survives a handler's panic.
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+	begin := time.Now()
+	resp, err = s.answer(ctx, req, info.FullMethod, handler)
+	if err != nil {
+		err = s.refuse(ctx, wireError(err))
+	}
 	if s.opts.Observe != nil {
-		begin := time.Now()
-		defer func() { s.opts.Observe(info.FullMethod, status.Code(err), time.Since(begin)) }()
+		s.opts.Observe(info.FullMethod, status.Code(err), time.Since(begin))
 	}
-	defer s.survive(info.FullMethod, &err)
-	if err := s.authorize(ctx, info.FullMethod); err != nil {
-		return nil, s.refuse(ctx, err)
+	return resp, err
+}
+
+// answer lets the handler answer one who may ask.
+func (s *Server) answer(ctx context.Context, req any, method string, handler grpc.UnaryHandler) (resp any, err error) {
+	defer s.survive(method, &err)
+	if err := s.authorize(ctx, method); err != nil {
+		return nil, err
 	}
-	if slices.Contains(listMethods, info.FullMethod) {
-		select {
-		case s.listing <- struct{}{}:
-			defer func() { <-s.listing }()
-		case <-ctx.Done():
-			return nil, wireError(ctx.Err())
-		}
-	}
-	resp, err = handler(ctx, req)
-	return resp, s.refuse(ctx, wireError(err))
+	return handler(ctx, req)
 }
 
 // stream ends a stream together with streams and survives a handler's panic.

@@ -204,8 +204,9 @@ func TestManyWatchers(t *testing.T) {
 	o := open(t, Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	const more = 52 // than may watch
 	open, refused := 0, 0
-	for range 6 {
+	for range (maxWatches + more) / 100 {
 		client := registryv1.NewRegistryServiceClient(o.client(Target{}).conn)
 		for range 100 {
 			stream, err := client.WatchServices(ctx, &registryv1.WatchServicesRequest{})
@@ -222,7 +223,7 @@ func TestManyWatchers(t *testing.T) {
 			}
 		}
 	}
-	if open != maxWatches || refused != 600-maxWatches {
+	if open != maxWatches || refused != more {
 		t.Errorf("%d watch, %d were refused", open, refused)
 	}
 	o.stop()
@@ -284,32 +285,4 @@ func TestListAndDescribeOverTheWire(t *testing.T) {
 	}
 	_, err = registryv1.NewRegistryServiceClient(client.conn).DescribeService(t.Context(), &registryv1.DescribeServiceRequest{})
 	wantCode(t, "a description of nobody", err, codes.NotFound)
-}
-
-// However many list everything, few are answered at a time: each answer may be large.
-func TestFewListAtATime(t *testing.T) {
-	s := newServer(t, Options{Registry: registry.New(registry.Options{})})
-	inside, leave := make(chan struct{}), make(chan struct{})
-	var calls sync.WaitGroup
-	call := func(ctx context.Context, method string) error {
-		_, err := s.unary(ctx, nil, &grpc.UnaryServerInfo{FullMethod: method}, func(context.Context, any) (any, error) {
-			inside <- struct{}{}
-			<-leave
-			return nil, nil
-		})
-		return err
-	}
-	for i := range maxLists {
-		calls.Go(func() { _ = call(t.Context(), listMethods[i%len(listMethods)]) })
-	}
-	for range maxLists {
-		<-inside
-	}
-	waiting, giveUp := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer giveUp()
-	wantCode(t, "one more", call(waiting, listMethods[0]), codes.DeadlineExceeded)
-	calls.Go(func() { _ = call(t.Context(), "/flowctl.ControlPlane/Heartbeat") })
-	<-inside // a heartbeat does not wait
-	close(leave)
-	calls.Wait()
 }

@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -66,11 +67,21 @@ func (w *wire) GetServiceStatus(_ context.Context, in *flowctlpb.ServiceInfo) (*
 
 // ListServices answers for all services.
 func (w *wire) ListServices(context.Context, *emptypb.Empty) (*flowctlpb.ServiceList, error) {
-	services := w.registry.List(registry.Filter{})
-	list := &flowctlpb.ServiceList{Services: make([]*flowctlpb.ServiceStatus, len(services))}
-	for i, service := range services {
-		list.Services[i] = serviceStatus(service)
-	}
+	list := &flowctlpb.ServiceList{}
+	var shelf []struct {
+		status flowctlpb.ServiceStatus
+		heard  timestamppb.Timestamp
+	} // there may be very many: not each is allocated alone
+	w.registry.Visit(registry.Filter{}, func(service *registry.Service) {
+		if len(shelf) == 0 {
+			shelf = slices.Grow(shelf, 256)[:256]
+		}
+		next := &shelf[0]
+		shelf = shelf[1:]
+		next.heard.Seconds, next.heard.Nanos = service.LastSeen.Unix(), int32(service.LastSeen.Nanosecond())
+		fillStatus(&next.status, service, &next.heard)
+		list.Services = append(list.Services, &next.status)
+	})
 	return list, nil
 }
 
@@ -114,14 +125,14 @@ func topics(service registry.Service) []string {
 }
 
 func serviceStatus(service registry.Service) *flowctlpb.ServiceStatus {
-	return &flowctlpb.ServiceStatus{
-		ServiceId:     service.ID,
-		ServiceType:   typeOf(service.Role),
-		IsHealthy:     service.Healthy,
-		LastHeartbeat: timestamppb.New(service.LastSeen),
-		Metrics:       service.Metrics,
-		ComponentId:   service.Component,
-	}
+	s := &flowctlpb.ServiceStatus{}
+	fillStatus(s, &service, timestamppb.New(service.LastSeen))
+	return s
+}
+
+func fillStatus(s *flowctlpb.ServiceStatus, service *registry.Service, heard *timestamppb.Timestamp) {
+	s.ServiceId, s.ComponentId, s.ServiceType = service.ID, service.Component, typeOf(service.Role)
+	s.IsHealthy, s.LastHeartbeat, s.Metrics = service.Healthy, heard, service.Metrics
 }
 
 // roleOf reads a service type. 4 is what Node clients send for a consumer and

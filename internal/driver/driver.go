@@ -5,11 +5,17 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"syscall"
 	"time"
 )
+
+// ErrUnavailable is wrapped by errors of a host that cannot be found, does not
+// answer, or has gone away: it may come back.
+var ErrUnavailable = errors.New("cannot be reached")
 
 // Driver runs a Spec once, from start to the last byte of output.
 type Driver interface {
@@ -19,6 +25,14 @@ type Driver interface {
 	// kill of everything it started. The error is non-nil only if the attempt
 	// could not be started or observed.
 	Run(ctx context.Context, spec Spec, att Attempt) (Exit, error)
+}
+
+// Executor is a Driver that can run a command where an attempt lives.
+type Executor interface {
+	// Exec runs a command beside the program of the attempt and returns nil if it
+	// exits with 0. If not, the error has the end of what it printed. The end of ctx
+	// ends the wait, not always the command.
+	Exec(ctx context.Context, ref Ref, command []string) error
 }
 
 // Spec is one resolved component: everything a host needs to run it.
@@ -105,10 +119,17 @@ type Attempt struct {
 
 // Ref says what an attempt is on its host.
 type Ref struct {
-	// PID is the process id of the process, or of a container's first process.
+	// PID is the process id of the process, or of a container's first process, as
+	// its machine numbers it; 0 if that has ended already.
 	PID int
 	// Container is the container's id; "" for a process.
 	Container string
+	// Address is the container's own, if this machine is in its network; the zero
+	// Addr if not: then only its published ports can be reached.
+	Address netip.Addr
+	// Image is the name of the container's image as the Spec has it, Digest the id
+	// of what it stood for at the start: sha256:... of the image's content.
+	Image, Digest string
 }
 
 // Exit says how an attempt ended.

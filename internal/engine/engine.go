@@ -11,6 +11,8 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +25,7 @@ import (
 	"github.com/withobsrvr/flowctl/internal/plan"
 	"github.com/withobsrvr/flowctl/internal/registry"
 	"github.com/withobsrvr/flowctl/internal/supervisor"
+	"github.com/withobsrvr/flowctl/internal/tracing"
 )
 
 // Options say what to run and how.
@@ -60,6 +63,7 @@ type Engine struct {
 	journal    *journal.Journal
 	plane      *plane
 	supervisor *supervisor.Supervisor
+	tracing    *tracing.Tracing
 	processes  *process.Driver
 	logs       *logFiles
 	startedAt  time.Time
@@ -71,6 +75,8 @@ type Engine struct {
 	replanned chan struct{} // has a value when the plan has been replaced; for the watch
 
 	applying sync.Mutex // only one Apply at a time
+
+	mismatched sync.Map // pairs of components whose event types do not fit, and that this was told of
 
 	mu   sync.Mutex // guards plan
 	plan *plan.Plan
@@ -88,21 +94,8 @@ func New(opts Options) (*Engine, error) {
 		e.opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	e.journal = journal.New(journal.Options{})
-	certDir := ""
-	if opts.StateDir != "" {
-		certDir = runFolder(opts.StateDir, e.runID)
-	}
-	var problems []string
-	e.plane, problems = openPlane(opts.ControlPlane, opts.Pipeline.Name, e.runID, certDir, func(entry journal.Entry) { e.journal.Append(entry) }, e.Notice)
-	var allocated []int // nobody listened there a moment ago
-	planning := e.planOptions(nil)
-	planning.AllocatePort = func() (int, error) {
-		port, err := allocatePort()
-		allocated = append(allocated, port)
-		return port, err
-	}
-	var err error
-	e.plan, err = plan.New(opts.Pipeline, planning)
+	problems := e.open()
+	allocated, err := e.makePlan()
 	if err != nil {
 		e.Close()
 		return nil, err
@@ -124,6 +117,36 @@ func New(opts Options) (*Engine, error) {
 	}
 	e.assemble()
 	return e, nil
+}
+
+// open opens what must be open before there can be a plan, and returns what is in the way.
+func (e *Engine) open() (problems []string) {
+	var err error
+	if e.tracing, err = tracing.New(context.Background(), e.opts.ControlPlane.Version, e.getenv, e.Notice); err != nil {
+		problems = append(problems, err.Error())
+	}
+	e.opts.ControlPlane.Trace = e.tracing.Calls()
+	certDir := ""
+	if e.opts.StateDir != "" {
+		certDir = runFolder(e.opts.StateDir, e.runID)
+	}
+	record := func(entry journal.Entry) { e.journal.Append(entry) }
+	var more []string
+	e.plane, more = openPlane(e.opts.ControlPlane, e.opts.Pipeline.Name, e.runID, certDir, record, e.Notice)
+	return append(problems, more...)
+}
+
+// makePlan plans the pipeline, and returns the ports that were found for it:
+// nobody listened there a moment ago.
+func (e *Engine) makePlan() (allocated []int, err error) {
+	planning := e.planOptions(nil)
+	planning.AllocatePort = func() (int, error) {
+		port, err := allocatePort()
+		allocated = append(allocated, port)
+		return port, err
+	}
+	e.plan, err = plan.New(e.opts.Pipeline, planning)
+	return allocated, err
 }
 
 // planOptions are what this run plans with; previous is the plan that is to be replaced.
@@ -183,6 +206,7 @@ func (e *Engine) Run(ctx context.Context) error {
 
 	parts.Go(func() { e.logs.run(ctl) })
 	e.plane.serve(ctl, &parts)
+	parts.Go(func() { e.tracing.Follow(ctl, e.journal, e.traced()) })
 	e.beginHistory()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -204,7 +228,29 @@ func (e *Engine) Run(ctx context.Context) error {
 	removeRunFile()
 	cancel()
 	parts.Wait()
+	if err := e.tracing.Close(); err != nil {
+		e.opts.Logger.Warn("not all traces could be sent", "error", err)
+	}
 	return err
+}
+
+// traced is what is told of the run in traces.
+func (e *Engine) traced() tracing.Run {
+	run := tracing.Run{Pipeline: e.opts.Pipeline.Name, ID: e.runID, StartedAt: e.startedAt}
+	for _, c := range e.Plan().Components {
+		run.Components = append(run.Components, c.ID)
+	}
+	return run
+}
+
+// getenv looks up a variable of flowctl's own environment.
+func (e *Engine) getenv(name string) string {
+	for _, v := range slices.Backward(e.opts.Environ) {
+		if value, ok := strings.CutPrefix(v, name+"="); ok {
+			return value
+		}
+	}
+	return ""
 }
 
 // Close ends what New has opened; after Run it does nothing.
@@ -282,6 +328,7 @@ func (e *Engine) isRegistered(id string) bool {
 
 // alive reports when the component's service becomes unhealthy and healthy again.
 func (e *Engine) alive(ctx context.Context, id string, report func(error)) {
+	e.checkEventTypes(id)
 	for well := true; ; well = !well {
 		s, err := e.plane.services.Await(ctx, id, func(s registry.Service) bool {
 			if well {

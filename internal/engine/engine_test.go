@@ -40,8 +40,11 @@ func TestMain(m *testing.M) {
 }
 
 // component joins and leaves: a sink at once, everything else when it is told to.
+// GIVES and TAKES are its event types.
 func component(role flowctl.Role) error {
-	m, err := flowctl.Join(context.Background(), flowctl.Component{Role: role})
+	m, err := flowctl.Join(context.Background(), flowctl.Component{
+		Role: role, Outputs: strings.Fields(os.Getenv("GIVES")), Inputs: strings.Fields(os.Getenv("TAKES")),
+	})
 	if err != nil {
 		return err
 	}
@@ -144,6 +147,39 @@ func TestRunToTheEnd(t *testing.T) {
 	}
 	if got, want := states(e, "count"), []string{"waiting", "starting", "ready", "completed"}; !slices.Equal(got, want) {
 		t.Errorf("states of count: %v, want %v", got, want)
+	}
+}
+
+// Components that have nothing to say to each other are told of by name, once.
+func TestEventTypesThatDoNotFit(t *testing.T) {
+	e := start(t, options(t, load(t, `
+  sources:
+    - {id: ledgers, command: [$SELF], env: {`+asComponent+`: source, GIVES: raw.ledger}}
+  processors:
+    - {id: fits, command: [$SELF], env: {`+asComponent+`: processor, TAKES: raw.ledger}}
+    - {id: misfit, command: [$SELF], env: {`+asComponent+`: processor, TAKES: raw.block}}
+`)))
+	ctx, cancel := context.WithCancel(inTime(t))
+	defer cancel()
+	told := make(chan []string)
+	go func() {
+		var notices []string
+		for b := range e.Journal().Follow(context.Background(), journal.FollowOptions{}) {
+			for entry := range b.Entries() {
+				if entry.Kind == journal.Notice && strings.Contains(entry.Text, "takes") {
+					notices = append(notices, entry.Text)
+					cancel()
+				}
+			}
+		}
+		told <- notices
+	}()
+	if err := e.Run(ctx); err != nil && !errors.Is(err, supervisor.ErrInterrupted) {
+		t.Error(err)
+	}
+	want := []string{"misfit takes raw.block, and ledgers, which it waits for, gives raw.ledger: have they been built for each other?"}
+	if diff := cmp.Diff(want, <-told); diff != "" {
+		t.Errorf("notices (-want +got):\n%s", diff)
 	}
 }
 

@@ -307,7 +307,7 @@ func (p *plane) expect(id string, role registry.Role, healthPort, attempt int) {
 	if p.membership != nil {
 		err = p.membership.Expect(id, role, healthPort, attempt)
 	} else {
-		err = p.registry.Expect(registry.Expected{
+		_, err = p.registry.Expect(registry.Expected{
 			ID: id, Pipeline: p.pipeline, Role: role, HealthPort: healthPort, Attempt: p.run + "/" + strconv.Itoa(attempt),
 		})
 	}

@@ -41,7 +41,7 @@ func (r pipelineRun) Components() []Component { return r }
 
 func TestMetrics(t *testing.T) {
 	r := registry.New(registry.Options{})
-	if err := r.Expect(registry.Expected{ID: "p/src", Pipeline: "p", Component: "src", Role: registry.Source}); err != nil {
+	if _, err := r.Expect(registry.Expected{ID: "p/src", Pipeline: "p", Component: "src", Role: registry.Source}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.Register(registry.Registration{ComponentID: "p/src"}); err != nil {

@@ -13,7 +13,7 @@ import (
 // Services are what a registry knows.
 type Services interface {
 	List(registry.Filter) []registry.Service
-	Sizes() map[registry.Tier]int
+	Stats() registry.Stats
 }
 
 // One answer holds at most so many services, and so many metrics of each.
@@ -27,6 +27,7 @@ var (
 	healthyDesc  = prometheus.NewDesc("flowctl_service_healthy", "Whether a service is healthy.", []string{"pipeline", "component", "service", "role"}, nil)
 	heardDesc    = prometheus.NewDesc("flowctl_service_last_seen_timestamp_seconds", "When a service was last heard.", []string{"pipeline", "component", "service"}, nil)
 	metricDesc   = prometheus.NewDesc("flowctl_component_metric", "A metric that a component sends with its heartbeats.", []string{"pipeline", "component", "service", "metric"}, nil)
+	passDesc     = prometheus.NewDesc("flowctl_janitor_lock_seconds", "For how long the janitor's last pass has held up others.", nil, nil)
 	leftOutDesc  = prometheus.NewDesc("flowctl_metrics_left_out", "How many services and metrics of services this answer leaves out: there are too many.", nil, nil)
 )
 
@@ -35,7 +36,7 @@ type serviceCollector struct{ services Services }
 
 // Describe implements prometheus.Collector.
 func (c *serviceCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{servicesDesc, healthyDesc, heardDesc, metricDesc, leftOutDesc} {
+	for _, desc := range []*prometheus.Desc{servicesDesc, healthyDesc, heardDesc, metricDesc, passDesc, leftOutDesc} {
 		to <- desc
 	}
 }
@@ -48,12 +49,17 @@ func (c *serviceCollector) Collect(to chan<- prometheus.Metric) {
 		}
 		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 	}
-	for tier, n := range c.services.Sizes() {
+	stats := c.services.Stats()
+	for tier, n := range stats.Tiers {
 		gauge(servicesDesc, float64(n), string(tier))
 	}
-	services := c.services.List(registry.Filter{})
-	leftOut := max(len(services)-maxServices, 0)
-	for _, s := range services[:len(services)-leftOut] {
+	gauge(passDesc, stats.Pass.Seconds())
+	all := 0
+	for _, n := range stats.Tiers {
+		all += n
+	}
+	leftOut := max(all-maxServices, 0)
+	for _, s := range c.services.List(registry.Filter{First: maxServices}) {
 		healthy := 0.0
 		if s.Healthy {
 			healthy = 1

@@ -23,7 +23,7 @@ func componentShape() shape[written] {
 	return object(objectShape[written]{
 		name: "component", doc: "One source, processor or sink. It needs one of `binary`, `command`, `type` and `image`; each orchestrator takes what it can run.",
 		start: func() written {
-			return written{Component: Component{Registration: RegistrationRequired, Restart: defaultRestart(), Stop: defaultStop()}}
+			return written{Component: Component{Registration: RegistrationRequired, Restart: defaultRestart(), Stop: defaultStop(), PullPolicy: PullMissing}}
 		},
 		fields: append(append(programFields(), environmentFields()...), lifeFields()...),
 		finish: finishComponent,
@@ -39,25 +39,30 @@ func programFields() []field[written] {
 			func(w *written) *string { return &w.Type }),
 		component("binary", words(), "", "The program to run: a path relative to this file, or a name looked up on the PATH.",
 			func(w *written) *string { return &w.Binary }),
-		component("command", commandList(), "", "The program with its arguments, instead of `binary`.",
+		component("command", commandList(), "", "The program with its arguments, instead of `binary`; in a container the command in place of the image's own, as in `docker run`.",
 			func(w *written) *[]string { return &w.Command }),
-		component("args", argumentList(), "", "Arguments, after `binary` or `command`.",
+		component("args", argumentList(), "", "Arguments, after `binary` or `command`. In a container those of a `binary` are not used, for they are another program's.",
 			func(w *written) *[]string { return &w.Args }),
-		component("working_dir", words(), "the file's folder", "Where it runs, relative to this file.",
+		component("working_dir", words(), "the file's folder", "Where it runs, relative to this file. In a container an absolute path is one inside, and a relative one is not used.",
 			func(w *written) *string { return &w.WorkingDir }),
+		component("driver", componentDriver(), "the pipeline's", "Where this component runs, whatever the others do: `process` or `container`. `local` is `process`, `docker` is `container`.",
+			func(w *written) *string { return &w.Driver }),
 		component("image", words(), "", "The container image, for the container and kubernetes orchestrators.",
 			func(w *written) *string { return &w.Image }),
+		component("pull_policy", pullPolicy(), "missing", "When the image is pulled: `missing`, if the host has none of that name; `always`, before each run; `never`.",
+			func(w *written) *PullPolicy { return &w.PullPolicy }),
+		component("user", containerUser(), "the image's", "Who runs the program in a container: a name or a number, with `:group` if need be.",
+			func(w *written) *string { return &w.User }),
 		component("input_event_types", listOf(words()), "", "Types of the events it takes.",
 			func(w *written) *[]string { return &w.InputEventTypes }),
 		component("output_event_types", listOf(words()), "", "Types of the events it gives.",
 			func(w *written) *[]string { return &w.OutputEventTypes }),
 		component("replicas", replicas(), "1", "How many of it run. More than 1 comes with a later version.",
 			func(w *written) *int { return &w.replicas }),
-		component("volumes", listOf(volumeShape()), "", "Folders a container sees. No effect with the process orchestrator.",
+		component("volumes", listOf(volumeShape()), "", "Folders a container sees. No effect on a process.",
 			func(w *written) *[]Volume { return &w.Volumes }),
-		component("resources", resourcesShape(), "", "What a container asks for and gets. No effect with the process orchestrator.",
+		component("resources", resourcesShape(), "", "What a container asks for and the most it gets. No effect on a process.",
 			func(w *written) *Resources { return &w.Resources }),
-		later[written]("driver", "Where this component runs."),
 		later[written]("secrets", "Values from outside the file."),
 		later[written]("schedule", "When the component runs."),
 	}
@@ -104,6 +109,29 @@ func lifeFields() []field[written] {
 		component("watch", listOf(words()), "", "Files and folders, relative to this file, whose change restarts it under `run --watch`; so does a change of its program, without being listed.",
 			func(w *written) *[]string { return &w.Watch }),
 	}
+}
+
+// componentDriver is where one component runs.
+func componentDriver() shape[string] {
+	return choice([]string{"process", "container"}, map[string]string{"local": "process", "docker": "container"})
+}
+
+// pullPolicy is a pull policy in compose's or Kubernetes' spelling.
+func pullPolicy() shape[PullPolicy] {
+	return choice([]PullPolicy{PullMissing, PullAlways, PullNever}, map[string]PullPolicy{
+		"if_not_present": PullMissing, "IfNotPresent": PullMissing, "Always": PullAlways, "Never": PullNever,
+	})
+}
+
+// containerUser is a user of an image: its number is no text in YAML.
+func containerUser() shape[string] {
+	return as(literal(), func(d *decoder, n *node, at string, v string) (string, bool) {
+		if !userText.MatchString(v) {
+			d.wrong(n.position, at, "", "must be a user such as app, 1000 or 1000:1000, not %s", n.shown())
+			return "", false
+		}
+		return v, true
+	})
 }
 
 // id is a component's name; "flowctl" is what flowctl itself is called in logs and on the wire.

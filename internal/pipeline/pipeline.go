@@ -58,7 +58,14 @@ type Component struct {
 	// Arguments may hold references to ports of components: see Expand.
 	Command, Args []string
 	WorkingDir    string
-	Image         string
+	// Driver is where this component runs, process or container; "" when the file
+	// does not say: as the pipeline as a whole.
+	Driver string
+	// Image is a container image, PullPolicy when it is pulled, User who runs in it
+	// ("": who the image says).
+	Image      string
+	PullPolicy PullPolicy
+	User       string
 	// Env is env_file first, then config, then env, each in the order of its file:
 	// of two variables with one name the later wins. Values may hold references: see Expand.
 	Env    []EnvVar
@@ -103,11 +110,26 @@ type Port struct {
 	// HostPort is where the host offers it; ContainerPort when the file does not say,
 	// 0 when the file says 0: a free one is allocated for each run.
 	HostPort int
+	// HostIP is the address of the host at which a container's port is offered; ""
+	// when the file does not say: 127.0.0.1.
+	HostIP string
 	// Protocol is tcp (the default) or udp.
 	Protocol string
 }
 
-// Volume is a folder a container sees.
+// PullPolicy says when an image is pulled.
+type PullPolicy string
+
+// The values of pull_policy: when the host has none of that name (the default),
+// before each run, and never.
+const (
+	PullMissing PullPolicy = "missing"
+	PullAlways  PullPolicy = "always"
+	PullNever   PullPolicy = "never"
+)
+
+// Volume is a folder a container sees: HostPath of this host, or, without one,
+// the volume Name, which the pipeline keeps from run to run.
 type Volume struct {
 	Name, ContainerPath, HostPath string
 	ReadOnly                      bool

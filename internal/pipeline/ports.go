@@ -1,6 +1,10 @@
 package pipeline
 
-import "strings"
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+)
 
 // notWritten marks a host port the file says nothing of, since 0 has a meaning.
 const notWritten = -1
@@ -19,6 +23,7 @@ func portShape() shape[Port] {
 		fields: []field[Port]{
 			needed(key("containerPort", portNumber(), "", "The port the program listens on inside a container, and its number in `${id.port}`.", func(p *Port) *int { return &p.ContainerPort })),
 			key("hostPort", whole(0, 65535), "containerPort", "The port on this host; a process listens here. 0 is a free one for each run.", func(p *Port) *int { return &p.HostPort }),
+			key("hostIP", hostAddress(), "127.0.0.1", "The address of this host at which a container's port is offered; `0.0.0.0` for all. A process listens where it wants.", func(p *Port) *string { return &p.HostIP }),
 			key("name", name("a port's name"), "", "A name for it in `${id.port}` and in probes.", func(p *Port) *string { return &p.Name }),
 			key("protocol", choice([]string{"tcp", "udp"}, map[string]string{"TCP": "tcp", "UDP": "udp"}), "tcp", "`tcp` or `udp`.", func(p *Port) *string { return &p.Protocol }),
 		},
@@ -36,17 +41,17 @@ func portShape() shape[Port] {
 }
 
 func volumeShape() shape[Volume] {
-	path := func(into func(*Volume) *string) func(name, doc string) field[Volume] {
+	folder := func(into func(*Volume) *string) func(name, doc string) field[Volume] {
 		return func(name, doc string) field[Volume] { return key(name, words(), "", doc, into) }
 	}
-	inside := path(func(v *Volume) *string { return &v.ContainerPath })
-	outside := path(func(v *Volume) *string { return &v.HostPath })
+	inside := folder(func(v *Volume) *string { return &v.ContainerPath })
+	outside := folder(func(v *Volume) *string { return &v.HostPath })
 	return object(objectShape[Volume]{
 		name: "volume", doc: "A folder a container sees.",
 		start: func() Volume { return Volume{} },
 		fields: []field[Volume]{
-			key("name", name("a volume's name"), "", "Its name.", func(v *Volume) *string { return &v.Name }),
-			inside("mountPath", "Where the container sees it."),
+			key("name", name("a volume's name"), "", "Its name. Without `hostPath` it is a volume of the container engine that the pipeline keeps from run to run, called `<pipeline>_<name>` there.", func(v *Volume) *string { return &v.Name }),
+			inside("mountPath", "Where the container sees it, an absolute path."),
 			inside("container_path", "Another spelling of `mountPath`."),
 			outside("hostPath", "The folder on this host, relative to this file."),
 			outside("host_path", "Another spelling of `hostPath`."),
@@ -55,6 +60,14 @@ func volumeShape() shape[Volume] {
 		finish: func(d *decoder, n *node, at string, v *Volume, good map[string]bool) bool {
 			if n.get("mountPath") == nil && n.get("container_path") == nil {
 				d.wrong(n.position, at+".mountPath", "", "is missing")
+				return false
+			}
+			if v.ContainerPath != "" && !strings.HasPrefix(v.ContainerPath, "/") {
+				key := "mountPath"
+				if n.get(key) == nil {
+					key = "container_path"
+				}
+				d.wrong(d.where[at+"."+key], at+"."+key, "", "must be an absolute path: it is one inside the container")
 				return false
 			}
 			for _, two := range [][2]string{{"mountPath", "container_path"}, {"hostPath", "host_path"}} {
@@ -85,9 +98,46 @@ func quantitiesShape() shape[Quantities] {
 		start: func() Quantities { return Quantities{} },
 		fields: []field[Quantities]{
 			key("cpu", quantity(), "", "Cores: `2`, `0.5`, `500m`.", func(q *Quantities) *string { return &q.CPU }),
-			key("memory", quantity(), "", "Bytes: `256Mi`, `1Gi`.", func(q *Quantities) *string { return &q.Memory }),
+			key("memory", memory(), "", "Bytes: `256Mi`, `1Gi`.", func(q *Quantities) *string { return &q.Memory }),
 		},
 	})
+}
+
+// memory is a quantity of bytes, of which a thousandth is nothing.
+func memory() shape[string] {
+	return as(quantity(), func(d *decoder, n *node, at string, v string) (string, bool) {
+		if number, milli := strings.CutSuffix(v, "m"); milli {
+			d.wrong(n.position, at, "write "+number+"Mi", "%s is a thousandth of a byte %s times", v, number)
+			return "", false
+		}
+		return v, true
+	})
+}
+
+// hostAddress is an address of this host.
+func hostAddress() shape[string] {
+	return as(words(), func(d *decoder, n *node, at string, v string) (string, bool) {
+		if _, err := netip.ParseAddr(v); err != nil {
+			d.wrong(n.position, at, "", "must be an address such as 127.0.0.1 or 0.0.0.0, not %s", n.shown())
+			return "", false
+		}
+		return v, true
+	})
+}
+
+// units of Kubernetes' quantities.
+var units = map[string]float64{
+	"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40,
+}
+
+// Amount is a quantity as a number: cores of CPU, bytes of memory; 0 for "".
+func Amount(quantity string) float64 {
+	m := quantityText.FindStringSubmatch(quantity)
+	if m == nil {
+		return 0
+	}
+	number, _ := strconv.ParseFloat(m[1], 64) // the pattern has seen to it
+	return number * units[m[3]]
 }
 
 // quantity is a number with a unit.

@@ -16,6 +16,7 @@ func (d *decoder) validate(p *Pipeline) {
 	d.checkPorts(p)
 	d.checkProbePorts(p)
 	d.checkReferences(p)
+	d.checkEventTypes(p)
 }
 
 // at is the position of a field, or of the nearest field around it that was written.

@@ -17,7 +17,7 @@ const (
 )
 
 // loopback is what a proxy must not be asked for.
-const loopback = "127.0.0.1,localhost,::1"
+var loopback = []string{"127.0.0.1", "localhost", "::1"}
 
 // environment is the component's complete environment, sorted by name: what it
 // inherits, what flowctl tells it, what the file says; the later wins.
@@ -26,18 +26,20 @@ func (r *resolver) environment(c *pipeline.Component) []EnvVar {
 	set := func(name, value, origin string) {
 		env[name] = EnvVar{Name: name, Value: value, Origin: origin}
 	}
-	for _, kv := range r.opts.Environ {
-		if name, value, ok := strings.Cut(kv, "="); ok && name != "" && !private(name) {
-			set(name, value, inherited)
+	if !r.contained(c) { // a container inherits from its image
+		for _, kv := range r.opts.Environ {
+			if name, value, ok := strings.Cut(kv, "="); ok && name != "" && !private(name) {
+				set(name, value, inherited)
+			}
 		}
 	}
 	for name, value := range r.injected(c) {
 		set(name, value, injected)
 	}
 	for _, v := range c.Env {
-		set(v.Name, pipeline.Expand(v.Value, r.address), v.Origin)
+		set(v.Name, pipeline.Expand(v.Value, r.addressFor(c)), v.Origin)
 	}
-	avoidProxy(env)
+	avoidProxy(env, r.neighbours(c))
 	return slices.SortedFunc(maps.Values(env), func(a, b EnvVar) int { return cmp.Compare(a.Name, b.Name) })
 }
 
@@ -54,14 +56,17 @@ func private(name string) bool {
 // injected is what flowctl tells a component. The interval in milliseconds is
 // what both generations of clients read rightly: ParseDuration and parseInt.
 func (r *resolver) injected(c *pipeline.Component) map[string]string {
-	health, id := portText(r.ports[c.ID].health), c.ID
+	health, id, endpoint := portText(r.ports[c.ID].health), c.ID, r.opts.Endpoint
+	if r.contained(c) {
+		endpoint = r.opts.ContainerEndpoint
+	}
 	if r.opts.ServiceID != nil {
 		id = r.opts.ServiceID(c.ID)
 	}
 	env := map[string]string{
 		"ENABLE_FLOWCTL":             "true",
 		"FLOWCTL_ENABLED":            "true",
-		"FLOWCTL_ENDPOINT":           cmp.Or(r.opts.Endpoint, "<control plane>"),
+		"FLOWCTL_ENDPOINT":           cmp.Or(endpoint, "<control plane>"),
 		"FLOWCTL_HEARTBEAT_INTERVAL": strconv.FormatInt(r.opts.HeartbeatInterval.Milliseconds(), 10) + "ms",
 		"COMPONENT_ID":               id,
 		"FLOWCTL_COMPONENT_ID":       id,
@@ -72,6 +77,9 @@ func (r *resolver) injected(c *pipeline.Component) map[string]string {
 	}
 	if r.opts.Credentials != nil {
 		maps.Copy(env, r.opts.Credentials(c.ID))
+		for name := range r.credentialFiles(c) {
+			env[name] = credentialFile(name)
+		}
 	}
 	if r.opts.RunID != "" {
 		env["FLOWCTL_RUN_ID"] = r.opts.RunID
@@ -87,17 +95,22 @@ func (r *resolver) injected(c *pipeline.Component) map[string]string {
 func (r *resolver) servingPort(c *pipeline.Component) (int, bool) {
 	ports := r.ports[c.ID]
 	for i, p := range ports.list {
-		own := p.HostPort == ports.health && p.HostPort != 0 || c.Ports[i].ContainerPort == c.HealthPort
-		if p.Protocol == "tcp" && !own {
-			return p.HostPort, true
+		port := p.HostPort
+		if ports.container {
+			port = p.ContainerPort
+		}
+		health := port == ports.health && port != 0 || c.Ports[i].ContainerPort == c.HealthPort
+		if p.Protocol == "tcp" && !health {
+			return port, true
 		}
 	}
 	return 0, false
 }
 
 // avoidProxy keeps components that know a proxy from asking it for each other:
-// both spellings name the loopback, unless the file sets that one itself.
-func avoidProxy(env map[string]EnvVar) {
+// both spellings name the loopback and the neighbours, unless the file sets that
+// one itself.
+func avoidProxy(env map[string]EnvVar, neighbours []string) {
 	proxied := false
 	for _, name := range []string{"http_proxy", "https_proxy", "grpc_proxy", "all_proxy"} {
 		proxied = proxied || env[name].Value != "" || env[strings.ToUpper(name)].Value != ""
@@ -108,13 +121,13 @@ func avoidProxy(env map[string]EnvVar) {
 	known := cmp.Or(env["no_proxy"].Value, env["NO_PROXY"].Value)
 	for _, name := range []string{"no_proxy", "NO_PROXY"} {
 		if v, ok := env[name]; !ok || v.Origin == inherited {
-			env[name] = EnvVar{Name: name, Value: withLoopback(cmp.Or(v.Value, known)), Origin: injected}
+			env[name] = EnvVar{Name: name, Value: withHosts(cmp.Or(v.Value, known), append(slices.Clone(loopback), neighbours...)), Origin: injected}
 		}
 	}
 }
 
-// withLoopback adds what is missing of the loopback to a list of hosts; * is all hosts already.
-func withLoopback(list string) string {
+// withHosts adds what is missing of more to a list of hosts; * is all hosts already.
+func withHosts(list string, more []string) string {
 	var hosts []string
 	for _, host := range strings.Split(list, ",") {
 		if host = strings.TrimSpace(host); host != "" {
@@ -124,7 +137,7 @@ func withLoopback(list string) string {
 	if slices.Contains(hosts, "*") {
 		return list
 	}
-	for _, host := range strings.Split(loopback, ",") {
+	for _, host := range more {
 		if !slices.Contains(hosts, host) {
 			hosts = append(hosts, host)
 		}

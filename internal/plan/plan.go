@@ -19,7 +19,8 @@ type Plan struct {
 	// Pipeline is the pipeline's name, File the file it came from.
 	Pipeline string
 	File     string
-	// Orchestrator is where components run: process.
+	// Orchestrator is where components run that do not say otherwise: Process or
+	// Containers.
 	Orchestrator string
 	// Endpoint is the control plane's address as components see it, host:port; "" when not known yet.
 	Endpoint string
@@ -39,17 +40,24 @@ type Component struct {
 	// sentence why it stands where it stands.
 	After  []Edge
 	Reason string
-	// Command is the full argument vector; Dir the absolute working directory.
+	// Command is the full argument vector; Dir the absolute working directory. In a
+	// container both are as a driver.Spec has them.
 	Command []string
 	Dir     string
-	// Env is the complete environment, sorted by name, inherited variables included.
+	// Container is how it runs in a container; nil for a process.
+	Container *driver.Container
+	// Env is the complete environment, sorted by name; that of a process includes
+	// inherited variables.
 	Env []EnvVar
+	// Rewritten are the values that mean something else where it runs, in the order
+	// in which they stand in the plan.
+	Rewritten []Rewrite
 	// Ports with host ports resolved, HealthPort the port its health endpoint is told to
-	// use. A port is 0 only in a plan made without Options.AllocatePort.
+	// use. A host port is 0 only in a plan made without Options.AllocatePort.
 	Ports        []pipeline.Port
 	HealthPort   int
 	Registration pipeline.Registration
-	// Probe is nil when there is none; its ports are filled in.
+	// Probe is nil when there is none; its ports are filled in, as they are on this host.
 	Probe   *pipeline.Probe
 	Restart pipeline.Restart
 	// Progress is nil when nobody watches whether it gets on.
@@ -74,21 +82,41 @@ type Edge struct {
 // "env", "config", "env_file x", "flowctl" (injected) or "inherited".
 type EnvVar struct{ Name, Value, Origin string }
 
+// Rewrite is one value that was changed for where the component runs.
+type Rewrite struct {
+	// Where is the variable or the argument: "LIVE_SOURCE_ENDPOINT", "argument 2".
+	Where string
+	// Old is as the file has it, New as the component gets it.
+	Old, New string
+}
+
+// Where components run.
+const (
+	Process    = "process"
+	Containers = "container"
+)
+
 // Options are what a plan is made with besides the pipeline.
 type Options struct {
-	// Orchestrator is where components are to run; "" takes the pipeline's own
-	// driver, and process if it has none.
+	// Orchestrator is where components are to run that do not say it themselves; ""
+	// takes the pipeline's own driver, and process if it has none.
 	Orchestrator string
-	// Endpoint is the control plane's address as components see it, host:port; ""
-	// when it is not known yet, shown as <control plane>.
-	Endpoint string
+	// Endpoint is the control plane's address as processes see it, host:port; "" when
+	// it is not known yet, shown as <control plane>. ContainerEndpoint is the address
+	// as containers see it.
+	Endpoint, ContainerEndpoint string
+	// Gateway is what containers call this machine; "" when it is not known yet, shown
+	// as <gateway>.
+	Gateway string
 	// HeartbeatInterval is how often components are asked to beat (default 10s).
 	HeartbeatInterval time.Duration
 	// Environ is the environment components inherit, as KEY=value.
 	Environ []string
 	// ServiceID says what a component is called at the control plane; nil: by its id.
 	ServiceID func(component string) string
-	// Credentials are variables by which a component may call there; nil: it needs none.
+	// Credentials are variables by which a component may call there; nil: it needs
+	// none. Those that begin with FLOWCTL_TLS_ are files of this machine, which
+	// containers are given at CredentialFolder.
 	Credentials func(component string) map[string]string
 	// RunID, if not empty, is handed to components as FLOWCTL_RUN_ID.
 	RunID string
@@ -108,11 +136,11 @@ func New(p *pipeline.Pipeline, opts Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	ports, err := resolvePorts(p, opts.AllocatePort, opts.Previous)
+	ports, err := resolvePorts(p, orchestrator, opts.AllocatePort, opts.Previous)
 	if err != nil {
 		return nil, err
 	}
-	r := resolver{pipeline: p, opts: opts, ports: ports}
+	r := resolver{pipeline: p, opts: opts, orchestrator: orchestrator, ports: ports}
 	plan := &Plan{Pipeline: p.Name, File: p.File, Orchestrator: orchestrator, Endpoint: opts.Endpoint, OnFailure: p.OnFailure}
 	for i := range p.Components {
 		plan.Components = append(plan.Components, r.component(&p.Components[i]))
@@ -124,19 +152,29 @@ func New(p *pipeline.Pipeline, opts Options) (*Plan, error) {
 	return plan, nil
 }
 
-// orchestrator is where the pipeline is to run; only process can be had yet.
+// orchestrator is where the pipeline is to run.
 func orchestrator(p *pipeline.Pipeline, asked string) (string, error) {
-	name := cmp.Or(asked, p.Driver, "process")
-	if name == "process" || name == "local" {
-		return "process", nil
+	switch cmp.Or(asked, p.Driver, Process) {
+	case "process", "local":
+		return Process, nil
+	case "container", "docker":
+		return Containers, nil
+	}
+	if asked == "kubernetes" || asked == "k8s" {
+		return "", fmt.Errorf("the orchestrator %s comes with a later version of flowctl; now it is process or container", asked)
 	}
 	if asked != "" {
-		return "", fmt.Errorf("there is no orchestrator %q: it is process; container and kubernetes come with a later version", asked)
+		return "", fmt.Errorf("there is no orchestrator %q: it is process or container", asked)
 	}
 	problem := p.At("spec.driver")
-	problem.Text = fmt.Sprintf("the orchestrator %s comes with a later version of flowctl", name)
-	problem.Fix = "use --orchestrator process to run it with local processes"
+	problem.Text = fmt.Sprintf("the orchestrator %s comes with a later version of flowctl", p.Driver)
+	problem.Fix = "use --orchestrator process to run it with local processes, or --orchestrator container"
 	return "", pipeline.Problems{problem}
+}
+
+// HasContainers reports whether any component runs in a container.
+func (p *Plan) HasContainers() bool {
+	return slices.ContainsFunc(p.Components, func(c Component) bool { return c.Container != nil })
 }
 
 // order puts the components in start order: by level, and within one level in the order of the file.
@@ -182,7 +220,7 @@ func (c *Component) Spec() driver.Spec {
 	signal, _ := driver.ParseSignal(c.Stop.Signal) // Load accepts only signals that a driver knows
 	return driver.Spec{
 		Component: c.ID, Args: slices.Clone(c.Command), Env: env, Dir: c.Dir,
-		StopSignal: signal, StopGrace: c.Stop.Grace,
+		StopSignal: signal, StopGrace: c.Stop.Grace, Container: c.Container,
 	}
 }
 

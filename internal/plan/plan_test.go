@@ -62,12 +62,15 @@ func make1(t *testing.T, p *pipeline.Pipeline, opts Options) *Plan {
 
 // TestPlans compares plans, as they are printed and as JSON, with golden files.
 func TestPlans(t *testing.T) {
-	for name, path := range map[string]string{"graph": "testdata/graph.yaml", "ttp": "../pipeline/testdata/ttp-pipeline.yaml"} {
+	const ttp = "../pipeline/testdata/ttp-pipeline.yaml"
+	for name, from := range map[string]struct{ path, orchestrator string }{
+		"graph": {"testdata/graph.yaml", ""}, "ttp": {ttp, ""}, "mixed": {"testdata/mixed.yaml", ""}, "ttp-container": {ttp, "docker"},
+	} {
 		t.Run(name, func(t *testing.T) {
-			p := load(t, path)
+			p := load(t, from.path)
 			dir := p.Dir
-			p.File, p.Dir = filepath.Base(path), "/pipe"
-			plan := make1(t, p, Options{Endpoint: "127.0.0.1:8080", Environ: environ})
+			p.File, p.Dir = filepath.Base(from.path), "/pipe"
+			plan := make1(t, p, Options{Orchestrator: from.orchestrator, Endpoint: "127.0.0.1:8080", Environ: environ})
 			var b strings.Builder
 			if err := plan.Print(&b, PrintOptions{All: true}); err != nil {
 				t.Fatal(err)
@@ -282,10 +285,11 @@ func TestSpec(t *testing.T) {
 // TestProblems: what a plan refuses that a file may say.
 func TestProblems(t *testing.T) {
 	for spec, want := range map[string]string{
-		"  sinks: [{id: a, image: x}]\n":                        `flow.yml:5:11: spec.sinks[0]: the process orchestrator cannot run "a": it has an image, but no binary, command or type`,
-		"  sinks: [{id: a, type: a/b}, {id: b, type: ..}]\n":    "flow.yml:5:19: spec.sinks[0].type: \"a/b\" cannot be the name of a program, and there is no binary or command\nflow.yml:5:39: spec.sinks[1].type: \"..\" cannot be the name of a program, and there is no binary or command",
-		"  driver: docker\n  sinks: [{id: a, image: x}]\n":      `flow.yml:5:3: spec.driver: the orchestrator container comes with a later version of flowctl (use --orchestrator process to run it with local processes)`,
-		"  driver: kubernetes\n  sinks: [{id: a, binary: x}]\n": `flow.yml:5:3: spec.driver: the orchestrator kubernetes comes with a later version of flowctl (use --orchestrator process to run it with local processes)`,
+		"  sinks: [{id: a, image: x}]\n":                                             "flow.yml:5:11: spec.sinks[0]: \"a\" cannot run as a process: it has an image, but no binary, command or type (write `driver: container` for it, or use --orchestrator container for all)",
+		"  sinks: [{id: a, type: a/b}, {id: b, type: ..}]\n":                         "flow.yml:5:19: spec.sinks[0].type: \"a/b\" cannot be the name of a program, and there is no binary or command\nflow.yml:5:39: spec.sinks[1].type: \"..\" cannot be the name of a program, and there is no binary or command",
+		"  driver: docker\n  sinks: [{id: a, binary: x}]\n":                          "flow.yml:6:11: spec.sinks[0]: \"a\" cannot run in a container: it has no image (write its image, or `driver: process` for it)",
+		"  driver: kubernetes\n  sinks: [{id: a, binary: x}]\n":                      "flow.yml:5:3: spec.driver: the orchestrator kubernetes comes with a later version of flowctl (use --orchestrator process to run it with local processes, or --orchestrator container)",
+		"  sinks: [{id: a, image: x, driver: docker, volumes: [{mountPath: /a}]}]\n": "flow.yml:5:55: spec.sinks[0].volumes[0]: has neither a hostPath nor a name (write hostPath for a folder of this machine, or name for one that the engine keeps)",
 	} {
 		_, err := New(parse(t, spec), Options{})
 		var problems pipeline.Problems
@@ -297,8 +301,51 @@ func TestProblems(t *testing.T) {
 	if plan, err := New(p, Options{Orchestrator: "process"}); err != nil || plan.Orchestrator != "process" {
 		t.Errorf("--orchestrator process does not win over the file: %v", err)
 	}
-	if _, err := New(p, Options{Orchestrator: "docker"}); err == nil {
-		t.Error("docker is planned")
+	for _, orchestrator := range []string{"kubernetes", "nomad"} {
+		if _, err := New(p, Options{Orchestrator: orchestrator}); err == nil {
+			t.Errorf("%s is planned", orchestrator)
+		}
+	}
+}
+
+// TestContainersAreFoundAtRunTime: what is known when a pipeline runs is in its plan.
+func TestContainersAreFoundAtRunTime(t *testing.T) {
+	p := load(t, "testdata/mixed.yaml")
+	next := 20000
+	opts := Options{
+		Endpoint: "127.0.0.1:8080", ContainerEndpoint: "172.20.0.1:8080", Gateway: "172.20.0.1",
+		AllocatePort: func() (int, error) { next++; return next, nil },
+		Credentials: func(id string) map[string]string {
+			return map[string]string{"FLOWCTL_TLS_CA": "/state/ca", "FLOWCTL_TLS_KEY": "/state/" + id, "FLOWCTL_TOKEN": "t"}
+		},
+	}
+	plan := make1(t, p, opts)
+	join, _ := plan.Component("join")
+	env := map[string]string{}
+	for _, v := range join.Env {
+		env[v.Name] = v.Value
+	}
+	for name, want := range map[string]string{
+		"FLOWCTL_ENDPOINT": "172.20.0.1:8080", "PLANE": "172.20.0.1:8080", "FEED": "172.20.0.1:7000", "LIST": "live:50051,172.20.0.1:7000",
+		"FLOWCTL_TLS_CA": "/run/flowctl/ca.pem", "FLOWCTL_TLS_KEY": "/run/flowctl/key.pem", "FLOWCTL_TOKEN": "t",
+	} {
+		if env[name] != want {
+			t.Errorf("%s=%s, want %s", name, env[name], want)
+		}
+	}
+	want := &driver.Container{
+		Image: "example/join:1", Pull: driver.PullMissing, Names: []string{"join"},
+		Ports: []driver.Port{{Host: 20001, Container: 9000, Protocol: "tcp"}},
+		Volumes: []driver.Volume{{Source: "/state/ca", Target: "/run/flowctl/ca.pem", ReadOnly: true},
+			{Source: "/state/join", Target: "/run/flowctl/key.pem", ReadOnly: true}},
+	}
+	if diff := cmp.Diff(want, join.Spec().Container); diff != "" {
+		t.Error(diff)
+	}
+	opts.Previous = plan
+	again := make1(t, p, opts)
+	if changes := Diff(plan, again); len(changes) != 0 {
+		t.Errorf("planned again, it changes: %v", changes)
 	}
 }
 

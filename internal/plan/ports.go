@@ -1,21 +1,27 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
 	"github.com/withobsrvr/flowctl/internal/pipeline"
 )
 
-// componentPorts are one component's ports on this host.
+// componentPorts are one component's ports.
 type componentPorts struct {
-	list   []pipeline.Port
+	list []pipeline.Port
+	// health is where its health endpoint listens: on this host, or in its container.
 	health int
+	// container is true for a container. Then more are ports that this host offers
+	// besides those of the file: what is asked whether it is healthy.
+	container bool
+	more      []pipeline.Port
 }
 
 // host is the port of this host that a probe means by a number or a name.
 func (ports componentPorts) host(number int, name string) int {
-	for _, p := range ports.list {
+	for _, p := range slices.Concat(ports.list, ports.more) {
 		if name != "" && p.Name == name || name == "" && p.ContainerPort == number {
 			return p.HostPort
 		}
@@ -25,7 +31,7 @@ func (ports componentPorts) host(number int, name string) int {
 
 // resolvePorts settles the ports of all components. Ports that the previous plan
 // has allocated stay; allocate and previous may be nil.
-func resolvePorts(p *pipeline.Pipeline, allocate func() (int, error), previous *Plan) (map[string]componentPorts, error) {
+func resolvePorts(p *pipeline.Pipeline, orchestrator string, allocate func() (int, error), previous *Plan) (map[string]componentPorts, error) {
 	a := allocator{allocate: allocate, previous: previous, taken: map[int]bool{}}
 	for i := range p.Components {
 		c := &p.Components[i]
@@ -38,7 +44,11 @@ func resolvePorts(p *pipeline.Pipeline, allocate func() (int, error), previous *
 	resolved := map[string]componentPorts{}
 	for i := range p.Components {
 		c := &p.Components[i]
-		ports, err := a.component(c)
+		settle := a.process
+		if cmp.Or(c.Driver, orchestrator) == Containers {
+			settle = a.container
+		}
+		ports, err := settle(c)
 		if err != nil {
 			return nil, fmt.Errorf("find a free port for %s: %w", c.ID, err)
 		}
@@ -66,22 +76,30 @@ func (a *allocator) before(id string) Component {
 	return *c
 }
 
-// component settles one component's ports.
-func (a *allocator) component(c *pipeline.Component) (ports componentPorts, err error) {
-	ports.list = slices.Clone(c.Ports)
-	before := a.before(c.ID)
-	for i := range ports.list {
-		if ports.list[i].HostPort == 0 {
+// listed settles the ports that the file has.
+func (a *allocator) listed(c *pipeline.Component, before Component) (list []pipeline.Port, err error) {
+	list = slices.Clone(c.Ports)
+	for i := range list {
+		if list[i].HostPort == 0 {
 			had := 0
 			for _, p := range before.Ports {
-				if p.Name == ports.list[i].Name && p.ContainerPort == ports.list[i].ContainerPort {
+				if p.Name == list[i].Name && p.ContainerPort == list[i].ContainerPort {
 					had = p.HostPort
 				}
 			}
-			if ports.list[i].HostPort, err = a.next(had); err != nil {
-				return ports, err
+			if list[i].HostPort, err = a.next(had); err != nil {
+				return nil, err
 			}
 		}
+	}
+	return list, nil
+}
+
+// process settles the ports of a process.
+func (a *allocator) process(c *pipeline.Component) (ports componentPorts, err error) {
+	before := a.before(c.ID)
+	if ports.list, err = a.listed(c, before); err != nil {
+		return ports, err
 	}
 	told, _ := c.ToldHealthPort()
 	switch {
@@ -93,6 +111,72 @@ func (a *allocator) component(c *pipeline.Component) (ports componentPorts, err 
 		ports.health, err = a.next(before.HealthPort)
 	}
 	return ports, err
+}
+
+// defaultHealthPort is where the health endpoint in a container listens of which
+// the file says nothing: there it is in nobody's way.
+const defaultHealthPort = 8088
+
+// container settles the ports of a container. What is asked whether it is healthy
+// is offered by the host too, if it is not among the ports of the file.
+func (a *allocator) container(c *pipeline.Component) (ports componentPorts, err error) {
+	ports.container = true
+	before := a.before(c.ID)
+	if ports.list, err = a.listed(c, before); err != nil {
+		return ports, err
+	}
+	told, _ := c.ToldHealthPort()
+	ports.health = cmp.Or(c.HealthPort, told)
+	written := ports.health // offered under the same number, as that of a process
+	for i := defaultHealthPort; ports.health == 0; i++ {
+		if !slices.ContainsFunc(ports.list, func(p pipeline.Port) bool { return p.ContainerPort == i }) {
+			ports.health = i
+		}
+	}
+	asked := []int{written}
+	if c.Probe != nil {
+		asked = append(asked, probedPort(c.Probe, ports.health))
+	}
+	for _, port := range asked {
+		if port == 0 || slices.ContainsFunc(slices.Concat(ports.list, ports.more), func(p pipeline.Port) bool { return p.ContainerPort == port }) {
+			continue
+		}
+		offered := pipeline.Port{ContainerPort: port, HostPort: port, Protocol: "tcp"}
+		if port != written {
+			if offered.HostPort, err = a.next(before.offered(port)); err != nil {
+				return ports, err
+			}
+		}
+		ports.more = append(ports.more, offered)
+	}
+	return ports, nil
+}
+
+// probedPort is the number of the port in its container that a probe asks; 0 if it
+// asks one by its name, or none.
+func probedPort(p *pipeline.Probe, health int) int {
+	switch {
+	case p.HTTP != nil && p.HTTP.PortName == "":
+		return cmp.Or(p.HTTP.Port, health)
+	case p.GRPC != nil && p.GRPC.PortName == "":
+		return p.GRPC.Port
+	case p.TCP != nil && p.TCP.PortName == "":
+		return p.TCP.Port
+	}
+	return 0
+}
+
+// offered is where the host offers a port of the component's container; 0 if it does not.
+func (c Component) offered(inside int) int {
+	if c.Container == nil {
+		return 0
+	}
+	for _, p := range c.Container.Ports {
+		if p.Container == inside {
+			return p.Host
+		}
+	}
+	return 0
 }
 
 // next is had, if that is still to be had, else a port nobody has, or 0 when

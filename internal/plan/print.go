@@ -30,6 +30,9 @@ func (p *Plan) Print(w io.Writer, opts PrintOptions) error {
 	if controlPlane == "" {
 		controlPlane = "on a free port"
 	}
+	if p.HasContainers() {
+		controlPlane += " and the containers' gateway"
+	}
 	s.line("orchestrator %s, control plane %s, %d components", v.Orchestrator, controlPlane, len(v.Components))
 	step := 0
 	for _, c := range v.Components {
@@ -37,7 +40,7 @@ func (p *Plan) Print(w io.Writer, opts PrintOptions) error {
 			step = c.Step
 			s.line("\n%sStep %d%s", s.bold, step, s.plain)
 		}
-		s.component(c)
+		s.component(c, v.Orchestrator)
 	}
 	_, err := io.WriteString(w, s.String())
 	return err
@@ -58,10 +61,9 @@ func (s *sheet) row(what, format string, args ...any) {
 }
 
 // component adds one component.
-func (s *sheet) component(c ComponentView) {
+func (s *sheet) component(c ComponentView, orchestrator string) {
 	s.line("  %s%s%s (%s), %s", s.bold, c.ID, s.plain, c.Role, c.Reason)
-	s.row("command", "%s", commandLine(c.Command))
-	s.row("folder", "%s", c.WorkingDir)
+	s.program(c, orchestrator)
 	for _, p := range c.Ports {
 		s.row("port", "%s", p.text())
 	}
@@ -82,9 +84,64 @@ func (s *sheet) component(c ComponentView) {
 		}
 		s.row(what, "%s%-*s%s %s=%s", s.dim, width, e.Origin, s.plain, e.Name, visible(e.Value))
 	}
+	for _, w := range c.Rewritten {
+		s.row("rewritten", "%s: %s → %s", w.Where, visible(w.Old), visible(w.New))
+	}
 	for _, note := range c.Notes {
 		s.row("note", "%s", note)
 	}
+}
+
+// program says what runs, and as what unless that goes without saying.
+func (s *sheet) program(c ComponentView, orchestrator string) {
+	if c.Driver == Process {
+		if orchestrator != Process {
+			s.row("runs", "as a process")
+		}
+		s.row("command", "%s", commandLine(c.Command))
+		s.row("folder", "%s", c.WorkingDir)
+		return
+	}
+	s.row("image", "%s, pulled %s", c.Image, map[string]string{"missing": "if it is missing", "always": "always", "never": "never"}[c.PullPolicy])
+	if len(c.Command) > 0 {
+		s.row("command", "%s", commandLine(c.Command))
+	}
+	if c.WorkingDir != "" {
+		s.row("folder", "%s", c.WorkingDir)
+	}
+	if c.User != "" {
+		s.row("user", "%s", c.User)
+	}
+	for _, v := range c.Volumes {
+		s.row("volume", "%s", v.text())
+	}
+	if l := c.Limits; l != nil {
+		s.row("limits", "%s", l.text())
+	}
+}
+
+// text is a volume in words.
+func (v VolumeView) text() string {
+	text := fmt.Sprintf("%s is %s", v.MountPath, v.HostPath)
+	if v.HostPath == "" {
+		text = fmt.Sprintf("%s is the volume %s", v.MountPath, v.Name)
+	}
+	if v.ReadOnly {
+		text += ", to be read only"
+	}
+	return text
+}
+
+// text is the limits in words.
+func (l LimitsView) text() string {
+	var parts []string
+	if l.CPUs != 0 {
+		parts = append(parts, fmt.Sprintf("%g CPUs", l.CPUs))
+	}
+	if l.Memory != 0 {
+		parts = append(parts, quantity(l.Memory)+" of memory")
+	}
+	return and(parts)
 }
 
 // text is a port's address, its name, and what it is in a container.
@@ -131,6 +188,18 @@ func (r RestartView) text() string {
 		return "no"
 	}
 	return fmt.Sprintf("%s, after %s growing to %s, %d times in %s", r.Policy, r.Initial, r.Max, r.Attempts, r.Window)
+}
+
+// quantity is a number of bytes as the file would have it, in the largest unit that
+// fits without a rest.
+func quantity(bytes int64) string {
+	for _, unit := range []string{"", "Ki", "Mi", "Gi"} {
+		if bytes%1024 != 0 || unit == "Gi" {
+			return fmt.Sprint(bytes) + unit
+		}
+		bytes /= 1024
+	}
+	return ""
 }
 
 // commandLine is an argument vector as it could be typed into a shell.

@@ -16,30 +16,34 @@ const unknownPort = "<free>"
 
 // resolver turns the components of a pipeline into those of a plan.
 type resolver struct {
-	pipeline *pipeline.Pipeline
-	opts     Options
-	ports    map[string]componentPorts
-	problems pipeline.Problems
+	pipeline     *pipeline.Pipeline
+	opts         Options
+	orchestrator string
+	ports        map[string]componentPorts
+	problems     pipeline.Problems
 }
 
 // component resolves everything but the component's level.
 func (r *resolver) component(c *pipeline.Component) Component {
 	ports := r.ports[c.ID]
 	out := Component{
-		ID: c.ID, Role: c.Role, Type: c.Type,
-		Dir: r.absolute(c.WorkingDir), Ports: ports.list, HealthPort: ports.health,
+		ID: c.ID, Role: c.Role, Type: c.Type, Ports: ports.list, HealthPort: ports.health,
 		Registration: c.Registration, Restart: c.Restart, Progress: c.Progress, Stop: c.Stop,
 	}
 	out.After, out.Notes = r.edges(c)
 	out.Reason = reason(out.After)
 	out.Env = r.environment(c)
-	out.Command = r.command(c, out.Env)
 	out.Probe = r.probe(c)
+	if r.contained(c) {
+		r.container(c, &out)
+		return out
+	}
+	out.Dir, out.Command = r.absolute(c.WorkingDir), r.command(c, out.Env)
 	if len(c.Volumes) > 0 {
-		out.Notes = append(out.Notes, "volumes have no effect with the process orchestrator")
+		out.Notes = append(out.Notes, "volumes have no effect on a process")
 	}
 	if c.Resources != (pipeline.Resources{}) {
-		out.Notes = append(out.Notes, "resources have no effect with the process orchestrator")
+		out.Notes = append(out.Notes, "resources have no effect on a process")
 	}
 	return out
 }
@@ -118,13 +122,14 @@ func (r *resolver) command(c *pipeline.Component, env []EnvVar) []string {
 		words = []string{r.binaryOfType(c)}
 	default:
 		problem := r.pipeline.At(c.Field)
-		problem.Text = fmt.Sprintf("the process orchestrator cannot run %q: it has an image, but no binary, command or type", c.ID)
+		problem.Text = fmt.Sprintf("%q cannot run as a process: it has an image, but no binary, command or type", c.ID)
+		problem.Fix = "write `driver: container` for it, or use --orchestrator container for all"
 		r.problems = append(r.problems, problem)
 		return nil
 	}
 	words = append(words, c.Args...)
 	for i := range words {
-		words[i] = pipeline.Expand(words[i], r.address)
+		words[i] = pipeline.Expand(words[i], r.addressFor(c))
 	}
 	words[0] = r.program(words[0], env)
 	return words
@@ -171,16 +176,6 @@ func executable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// address is host:port of a component's port, as components on this host see it.
-func (r *resolver) address(id, port string) string {
-	for _, p := range r.ports[id].list {
-		if p.Name == port || strconv.Itoa(p.ContainerPort) == port {
-			return "localhost:" + portText(p.HostPort)
-		}
-	}
-	return "localhost:" + unknownPort // Load has refused references to ports that do not exist
-}
-
 // portText is a port, or what stands for one that is not known yet.
 func portText(port int) string {
 	if port == 0 {
@@ -189,7 +184,8 @@ func portText(port int) string {
 	return strconv.Itoa(port)
 }
 
-// probe is the component's probe with its ports as they are on this host.
+// probe is the component's probe with its ports as they are on this host. A
+// command is asked where the component runs.
 func (r *resolver) probe(c *pipeline.Component) *pipeline.Probe {
 	if c.Probe == nil {
 		return nil
@@ -199,6 +195,9 @@ func (r *resolver) probe(c *pipeline.Component) *pipeline.Probe {
 	switch {
 	case probe.HTTP != nil:
 		port := ports.health
+		if ports.container {
+			port = ports.host(ports.health, "")
+		}
 		if probe.HTTP.Port != 0 || probe.HTTP.PortName != "" {
 			port = ports.host(probe.HTTP.Port, probe.HTTP.PortName)
 		}
@@ -210,9 +209,11 @@ func (r *resolver) probe(c *pipeline.Component) *pipeline.Probe {
 	default:
 		probe.Exec = slices.Clone(probe.Exec)
 		for i := range probe.Exec {
-			probe.Exec[i] = pipeline.Expand(probe.Exec[i], r.address)
+			probe.Exec[i] = pipeline.Expand(probe.Exec[i], r.addressFor(c))
 		}
-		probe.Exec[0] = r.program(probe.Exec[0], r.environment(c))
+		if !ports.container {
+			probe.Exec[0] = r.program(probe.Exec[0], r.environment(c))
+		}
 	}
 	return &probe
 }

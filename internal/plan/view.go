@@ -2,8 +2,11 @@ package plan
 
 import (
 	"encoding/json"
+	"net"
+	"path/filepath"
 	"time"
 
+	"github.com/withobsrvr/flowctl/internal/driver"
 	"github.com/withobsrvr/flowctl/internal/pipeline"
 )
 
@@ -27,8 +30,14 @@ type ComponentView struct {
 	Step         int           `json:"step"`
 	Reason       string        `json:"reason"`
 	After        []AfterView   `json:"after"`
+	Driver       string        `json:"driver"`
 	Command      []string      `json:"command"`
 	WorkingDir   string        `json:"working_dir"`
+	Image        string        `json:"image,omitempty"`
+	PullPolicy   string        `json:"pull_policy,omitempty"`
+	User         string        `json:"user,omitempty"`
+	Volumes      []VolumeView  `json:"volumes,omitempty"`
+	Limits       *LimitsView   `json:"limits,omitempty"`
 	Ports        []PortView    `json:"ports"`
 	HealthPort   int           `json:"health_port"`
 	Registration string        `json:"registration"`
@@ -37,7 +46,29 @@ type ComponentView struct {
 	Progress     *ProgressView `json:"progress,omitempty"`
 	Stop         StopView      `json:"stop"`
 	Env          []EnvView     `json:"env"`
+	Rewritten    []RewriteView `json:"rewritten,omitempty"`
 	Notes        []string      `json:"notes,omitempty"`
+}
+
+// VolumeView is a folder that a container sees: of this host, or a volume of the engine.
+type VolumeView struct {
+	HostPath  string `json:"hostPath,omitempty"`
+	Name      string `json:"name,omitempty"`
+	MountPath string `json:"mountPath"`
+	ReadOnly  bool   `json:"readonly,omitempty"`
+}
+
+// LimitsView is the most that a container gets; 0 is no limit.
+type LimitsView struct {
+	CPUs   float64 `json:"cpus,omitempty"`
+	Memory int64   `json:"memory,omitempty"`
+}
+
+// RewriteView is a value that was changed for where the component runs.
+type RewriteView struct {
+	Where string `json:"where"`
+	Old   string `json:"old"`
+	New   string `json:"new"`
 }
 
 // AfterView is one thing a component waits for.
@@ -129,7 +160,13 @@ func (c *Component) view(m masker, all bool) ComponentView {
 		After: []AfterView{}, Command: m.args(c.Command), WorkingDir: c.Dir, Ports: []PortView{},
 		HealthPort: c.HealthPort, Registration: string(c.Registration), Probe: probeView(c.Probe, m),
 		Restart: restartView(c.Restart), Stop: StopView{c.Stop.Signal, short(c.Stop.Grace)},
-		Env: []EnvView{}, Notes: c.Notes,
+		Env: []EnvView{}, Notes: c.Notes, Driver: Process,
+	}
+	if c.Container != nil {
+		v.inContainer(c.Container)
+	}
+	for _, w := range c.Rewritten {
+		v.Rewritten = append(v.Rewritten, RewriteView{w.Where, m.text(w.Old), m.text(w.New)})
 	}
 	if c.Progress != nil {
 		v.Progress = &ProgressView{c.Progress.Metric, short(c.Progress.Stall)}
@@ -138,7 +175,8 @@ func (c *Component) view(m masker, all bool) ComponentView {
 		v.After = append(v.After, AfterView{e.ID, string(e.Condition), e.Required, e.Restart, e.Why})
 	}
 	for _, p := range c.Ports {
-		v.Ports = append(v.Ports, PortView{p.Name, p.ContainerPort, p.HostPort, p.Protocol, "localhost:" + portText(p.HostPort)})
+		host := hostOf(componentPorts{container: c.Container != nil}, p)
+		v.Ports = append(v.Ports, PortView{p.Name, p.ContainerPort, p.HostPort, p.Protocol, net.JoinHostPort(host, portText(p.HostPort))})
 	}
 	for _, e := range c.Env {
 		if all || e.Origin != inherited {
@@ -146,6 +184,21 @@ func (c *Component) view(m masker, all bool) ComponentView {
 		}
 	}
 	return v
+}
+
+// inContainer shows what a component is in a container.
+func (v *ComponentView) inContainer(c *driver.Container) {
+	v.Driver, v.Image, v.PullPolicy, v.User = Containers, c.Image, string(c.Pull), c.User
+	for _, volume := range c.Volumes {
+		shown := VolumeView{Name: volume.Source, MountPath: volume.Target, ReadOnly: volume.ReadOnly}
+		if filepath.IsAbs(volume.Source) {
+			shown.HostPath, shown.Name = volume.Source, ""
+		}
+		v.Volumes = append(v.Volumes, shown)
+	}
+	if c.CPUs != 0 || c.Memory != 0 {
+		v.Limits = &LimitsView{CPUs: c.CPUs, Memory: c.Memory}
+	}
 }
 
 // probeView shows a probe, or nothing.

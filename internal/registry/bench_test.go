@@ -54,3 +54,17 @@ func TestHeartbeatAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations a heartbeat", allocs)
 	}
 }
+
+// BenchmarkRegister registers services that are registered already.
+func BenchmarkRegister(b *testing.B) {
+	r, names := crowd(b, 1000)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if _, err := r.Register(Registration{
+			ServiceID: names[i%len(names)], Role: Processor, Inputs: []string{"raw"}, Outputs: []string{"tt"},
+			HealthEndpoint: "http://localhost:8089/health", Metadata: map[string]string{"network": "public"},
+		}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -151,9 +151,10 @@ func TestHistory(t *testing.T) {
 		if len(events) != len(want)+1 || !service.FirstSeen.Equal(begin) {
 			t.Errorf("first seen %v, %d events", service.FirstSeen, len(events))
 		}
-		for range 100 {
-			register(t, r, Registration{ServiceID: "a"})
+		for i := range 100 {
+			register(t, r, Registration{ServiceID: "a", Name: fmt.Sprint(i)})
 		}
+		register(t, r, Registration{ServiceID: "a", Name: "99"}) // no news
 		if _, events, _ := r.History("a"); len(events) != maxHistory {
 			t.Errorf("%d events are kept", len(events))
 		}
@@ -207,7 +208,7 @@ func TestLimits(t *testing.T) {
 	if _, err := r.Heartbeat("d", Beat{}); err == nil {
 		t.Error("a fourth is adopted")
 	}
-	if err := r.Expect(Expected{ID: "mine"}); err != nil {
+	if _, err := r.Expect(Expected{ID: "mine"}); err != nil {
 		t.Error(err)
 	}
 	register(t, r, Registration{ComponentID: "mine"}) // what is expected has its place
@@ -238,7 +239,7 @@ func TestRoomForNewOnes(t *testing.T) {
 func TestForget(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, r *Registry, _ *notes) {
 		for _, e := range []Expected{{ID: "p/a", Pipeline: "p", Component: "a"}, {ID: "p/never", Pipeline: "p"}, {ID: "p/dead", Pipeline: "p"}, {ID: "q/b", Pipeline: "q"}} {
-			if err := r.Expect(e); err != nil {
+			if _, err := r.Expect(e); err != nil {
 				t.Fatal(err)
 			}
 		}

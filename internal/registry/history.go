@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unique"
 
 	"github.com/withobsrvr/flowctl/internal/journal"
 )
@@ -35,6 +36,7 @@ func (rec *record) remember(e Event) {
 	if len(rec.history) == maxHistory {
 		rec.history = slices.Delete(rec.history, 0, 1)
 	}
+	e.Text = unique.Make(e.Text).Value() // much the same happens to very many
 	rec.history = append(rec.history, e)
 }
 

@@ -47,32 +47,47 @@ func (r *Registry) Run(ctx context.Context) error {
 
 // pass is one pass of the janitor.
 func (r *Registry) pass() {
-	r.mu.Lock()
-	at := r.time(time.Now())
-	r.clock.pass(time.Now())
-	r.calmDown(time.Now())
-	r.mu.Unlock()
-	r.each(func(now time.Time) bool { return r.warnOne(at, now) })
-	r.mu.Lock()
-	hold := r.holds(at)
-	r.mu.Unlock()
-	if hold {
-		return
+	p := pass{r: r}
+	p.locked(func(now time.Time) {
+		p.at = r.time(now)
+		r.clock.pass(now)
+		r.calmDown(now)
+	})
+	p.each(r.warnOne)
+	hold := false
+	p.locked(func(time.Time) { hold = r.holds(p.at) })
+	if !hold {
+		p.each(r.blameOne)
+		p.each(r.expireOne)
 	}
-	r.each(func(now time.Time) bool { return r.blameOne(at, now) })
-	r.each(func(now time.Time) bool { return r.expireOne(at, now) })
+	p.locked(func(time.Time) { r.passed = p.took })
+}
+
+// pass is one under way.
+type pass struct {
+	r    *Registry
+	at   time.Duration // on the registry's clock
+	took time.Duration // with the lock held
+}
+
+// locked does something with the lock held.
+func (p *pass) locked(do func(now time.Time)) {
+	p.r.mu.Lock()
+	defer p.r.mu.Unlock()
+	now := time.Now()
+	do(now)
+	p.took += time.Since(now)
 }
 
 // each does one thing after the other until there is none, and gives up the
 // lock now and then.
-func (r *Registry) each(one func(now time.Time) bool) {
+func (p *pass) each(one func(at time.Duration, now time.Time) bool) {
 	for more := true; more; {
-		r.mu.Lock()
-		now := time.Now()
-		for i := 0; more && i < atOnce; i++ {
-			more = one(now)
-		}
-		r.mu.Unlock()
+		p.locked(func(now time.Time) {
+			for i := 0; more && i < atOnce; i++ {
+				more = one(p.at, now)
+			}
+		})
 	}
 }
 

@@ -36,10 +36,8 @@ func (reg *Registration) check() error {
 			return err
 		}
 	}
-	for what, n := range map[string]int{"metadata": len(reg.Metadata), "input event types": len(reg.Inputs), "output event types": len(reg.Outputs)} {
-		if n > maxEntries {
-			return fmt.Errorf("%w: it has %d %s, more than %d", ErrTooLarge, n, what, maxEntries)
-		}
+	if n := max(len(reg.Metadata), len(reg.Inputs), len(reg.Outputs)); n > maxEntries {
+		return fmt.Errorf("%w: it has %d entries of metadata or event types, more than %d", ErrTooLarge, n, maxEntries)
 	}
 	total := 0
 	for text := range reg.texts() {

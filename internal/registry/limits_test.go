@@ -25,7 +25,7 @@ func talkative(id string) Registration {
 // What strangers say is bounded in all; who has been silent for long makes room.
 func TestSizeIsBounded(t *testing.T) {
 	bubble(t, Options{MaxSize: 100_000, ExpireAfter: time.Hour}, func(t *testing.T, r *Registry, _ *notes) {
-		if err := r.Expect(Expected{ID: "ours"}); err != nil {
+		if _, err := r.Expect(Expected{ID: "ours"}); err != nil {
 			t.Fatal(err)
 		}
 		var err error
@@ -64,7 +64,7 @@ func TestSizeIsBounded(t *testing.T) {
 		if err := r.Exited("ours", "x"); err != nil {
 			t.Error(err)
 		}
-		if err := r.Expect(Expected{ID: "ours"}); err != nil {
+		if _, err := r.Expect(Expected{ID: "ours"}); err != nil {
 			t.Error(err)
 		}
 		if r.size != sum(r) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+	"unique"
 
 	"github.com/withobsrvr/flowctl/internal/journal"
 )
@@ -44,21 +46,22 @@ type Registration struct {
 
 // Expect says that an attempt of a component starts: registrations are
 // attributed to it from now on, and what an earlier attempt had registered no
-// longer counts. Call it before the attempt can possibly register.
-func (r *Registry) Expect(e Expected) error {
+// longer counts. Call it before the attempt can possibly register. It returns the
+// registry's revision from which on the service is the attempt's.
+func (r *Registry) Expect(e Expected) (revision uint64, err error) {
 	if e.ID == "" {
-		return fmt.Errorf("%w: it is empty", ErrInvalidID)
+		return 0, fmt.Errorf("%w: it is empty", ErrInvalidID)
 	}
 	for _, id := range []string{e.ID, e.Pipeline, e.Component} {
 		if err := checkID(id); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	r.expect(e)
-	return r.settle()
+	revision = r.expect(e)
+	return revision, r.settle()
 }
 
-func (r *Registry) expect(e Expected) {
+func (r *Registry) expect(e Expected) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e.Component = cmp.Or(e.Component, e.ID)
@@ -74,7 +77,7 @@ func (r *Registry) expect(e Expected) {
 	rec.Role = cmp.Or(rec.Role, e.Role)
 	if same {
 		r.commit(rec, now, "", "", nil)
-		return
+		return rec.Revision
 	}
 	rec.begun = now
 	rec.deaf, rec.Left = false, false
@@ -85,6 +88,7 @@ func (r *Registry) expect(e Expected) {
 	rec.unhealthySince = now
 	rec.leaveQueue()
 	r.commit(rec, now, "", "", nil)
+	return rec.Revision
 }
 
 // Forget says that nobody expects a pipeline's components any more: from now on
@@ -142,6 +146,7 @@ func (r *Registry) register(reg Registration) (Service, error) {
 		}
 	}
 	again := rec.Registered
+	news := !again || !rec.Healthy || !rec.says(reg)
 	r.size += reg.size() - rec.said - rec.measured
 	rec.said, rec.measured = reg.size(), 0
 	rec.describe(reg)
@@ -154,7 +159,11 @@ func (r *Registry) register(reg Registration) (Service, error) {
 			r.alias(rec, alias)
 		}
 	}
-	r.commit(rec, now, journal.Register, rec.registered(now, again), map[string]string{"role": string(rec.Role)})
+	text := ""
+	if news { // clients register again whenever their connection has been lost
+		text = rec.registered(now, again)
+	}
+	r.commit(rec, now, journal.Register, text, map[string]string{"role": string(rec.Role)})
 	return rec.Service, nil
 }
 
@@ -263,10 +272,26 @@ func (rec *record) describe(reg Registration) {
 	if rec.Role == "" && rec.expected != nil {
 		rec.Role = rec.expected.Role
 	}
-	rec.Inputs, rec.Outputs = reg.Inputs, reg.Outputs
+	rec.Inputs, rec.Outputs = shared(reg.Inputs), shared(reg.Outputs)
 	rec.HealthEndpoint, rec.MaxInflight = reg.HealthEndpoint, reg.MaxInflight
 	rec.Metadata = reg.Metadata
 	rec.Name, rec.Description, rec.Version = reg.Name, reg.Description, reg.Version
+}
+
+// shared returns the texts, each one with its equals: very many services say the same.
+func shared(texts []string) []string {
+	texts = slices.Clone(texts) // they are the caller's, who may read them meanwhile
+	for i := range texts {
+		texts[i] = unique.Make(texts[i]).Value()
+	}
+	return texts
+}
+
+// says reports whether a registration says what is known already.
+func (rec *record) says(reg Registration) bool {
+	return (reg.Role == "" || rec.Role == reg.Role) && rec.HealthEndpoint == reg.HealthEndpoint && rec.MaxInflight == reg.MaxInflight &&
+		rec.Name == reg.Name && rec.Description == reg.Description && rec.Version == reg.Version &&
+		slices.Equal(rec.Inputs, reg.Inputs) && slices.Equal(rec.Outputs, reg.Outputs) && maps.Equal(rec.Metadata, reg.Metadata)
 }
 
 // registered is the sentence for the journal.

@@ -46,7 +46,7 @@ type Options struct {
 	// MaxServices bounds how many services there are, expected ones not counted:
 	// 250,000 if zero.
 	MaxServices int
-	// MaxSize bounds how much of what those say is kept, in bytes: 64 MiB if zero.
+	// MaxSize bounds how much of what those say is kept, in bytes: 128 MiB if zero.
 	MaxSize int
 	// Store, if not nil, keeps what must survive a restart. Saved is what it held
 	// when it was opened.
@@ -63,6 +63,8 @@ type Registry struct {
 	opts Options
 
 	saving sync.Mutex // held by who saves; taken before mu
+	// lists has a value for each list that is being made.
+	lists chan struct{}
 
 	mu       sync.Mutex // guards everything below
 	clock    clock
@@ -76,7 +78,8 @@ type Registry struct {
 	// for longer; warning who was not; silent who was not heard for the TTL and
 	// will expire. All are in the order in which they were heard.
 	passing, warning, silent queue
-	held                     bool // the last pass blamed nobody
+	held                     bool          // the last pass blamed nobody
+	passed                   time.Duration // how long it held the lock
 	flapping                 map[*record]struct{}
 	order                    order
 	changes                  changes
@@ -117,7 +120,7 @@ func New(opts Options) *Registry {
 	opts.JanitorInterval = cmp.Or(opts.JanitorInterval, 10*time.Second)
 	opts.ExpireAfter = cmp.Or(opts.ExpireAfter, 5*time.Minute)
 	opts.MaxServices = cmp.Or(opts.MaxServices, 250_000)
-	opts.MaxSize = cmp.Or(opts.MaxSize, 64<<20)
+	opts.MaxSize = cmp.Or(opts.MaxSize, 128<<20)
 	if opts.Record == nil {
 		opts.Record = func(journal.Entry) {}
 	}
@@ -131,6 +134,7 @@ func New(opts Options) *Registry {
 		aliases:  make(map[string]string),
 		waiters:  make(map[string]chan struct{}),
 		flapping: make(map[*record]struct{}),
+		lists:    make(chan struct{}, manyLists),
 	}
 	r.recall(saved)
 	return r
@@ -146,13 +150,6 @@ func (r *Registry) Get(id string) (Service, bool) {
 		return Service{}, false
 	}
 	return rec.Service, true
-}
-
-// Revision is that of the last change.
-func (r *Registry) Revision() uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.revision
 }
 
 // find returns the record that goes by id, or nil. The caller holds r.mu.
@@ -218,7 +215,7 @@ func (r *Registry) commit(rec *record, now time.Time, kind journal.Kind, text st
 		close(ch)
 		delete(r.waiters, rec.ID)
 	}
-	r.changes.add(r.revision, rec.ID)
+	r.changes.add(rec, len(r.records))
 }
 
 // settle is the end of every method that has changed something, called without

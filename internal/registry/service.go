@@ -119,6 +119,8 @@ type Filter struct {
 	Metadata map[string]string
 	// Healthy lets only healthy services through.
 	Healthy bool
+	// First, if not 0, is how many are listed at most. A watcher is told of all.
+	First int
 }
 
 // Matches reports whether the filter lets s through.

@@ -95,6 +95,7 @@ func (w *watcher) all() {
 	w.registry.mu.Lock()
 	w.seen = w.registry.revision
 	w.registry.mu.Unlock()
+	w.filter.First = 0
 	w.rest, w.anew = w.registry.ordered(), true
 	clear(w.told)
 }
@@ -125,68 +126,73 @@ func (w *watcher) next() (u Update, wake <-chan struct{}) {
 	case w.seen == r.revision:
 		return Update{}, r.changes.wake()
 	}
-	ids, upTo, known := r.changes.since(w.seen)
-	if !known {
+	if !r.changes.known(w.seen) {
 		r.mu.Unlock()
 		defer r.mu.Lock()
 		w.all()
 		return Update{}, nil
 	}
-	w.seen, u.Revision = upTo, upTo
-	for _, id := range ids {
-		rec := r.records[id]
-		if rec != nil && rec.listed() && w.filter.Matches(&rec.Service) {
+	u.Revision = min(r.revision, w.seen+atOnce)
+	for n := w.seen + 1; n <= u.Revision; n++ {
+		rec := r.changes.at(n)
+		switch {
+		case rec.Revision != n: // it has changed again since, and is met there
+		case rec.listed() && w.filter.Matches(&rec.Service):
 			u.Changed = append(u.Changed, rec.Service)
-			w.told[id] = struct{}{}
-		} else if _, was := w.told[id]; was {
-			u.Gone = append(u.Gone, id)
-			delete(w.told, id)
+			w.told[rec.ID] = struct{}{}
+		default:
+			if _, was := w.told[rec.ID]; was {
+				u.Gone = append(u.Gone, rec.ID)
+				delete(w.told, rec.ID)
+			}
 		}
 	}
+	w.seen = u.Revision
 	return u, nil
 }
 
-// maxChanges is how many changes a watcher may be late.
-const maxChanges = 8192
+// A watcher may be late by so many changes at least, and by so many for each
+// service: then it is cheaper to tell it of all there are.
+const (
+	fewChanges        = 8192
+	changesPerService = 4
+)
 
-// changes are the ids of the services that have changed last, in order. The
-// registry's lock guards them.
+// changes are the last changes, by their revisions, of which each is one more
+// than the one before. The registry's lock guards them.
 type changes struct {
-	ids     []string // a ring: that of revision n is at n % maxChanges
-	last    uint64   // revision
+	ring    []*record // that of revision n is at n modulo its length
+	last    uint64    // revision
 	changed chan struct{}
 }
 
-// add notes a change, whose revision is one more than that of the one before.
-func (c *changes) add(revision uint64, id string) {
-	if c.ids == nil {
-		c.ids = make([]string, maxChanges)
+// add notes a change of rec, whose revision is set; services is how many there are.
+func (c *changes) add(rec *record, services int) {
+	if len(c.ring) < max(fewChanges, changesPerService*services/2) {
+		c.grow(max(fewChanges, changesPerService*services))
 	}
-	c.ids[revision%maxChanges] = id
-	c.last = revision
+	c.last = rec.Revision
+	c.ring[c.last%uint64(len(c.ring))] = rec
 	if c.changed != nil {
 		close(c.changed)
 		c.changed = nil
 	}
 }
 
-// since returns the ids of the services that have changed after a revision, each
-// once, up to a later one; known is false when not all are known any more.
-func (c *changes) since(revision uint64) (ids []string, upTo uint64, known bool) {
-	if c.last-revision > maxChanges {
-		return nil, 0, false
+// grow makes room for more changes.
+func (c *changes) grow(size int) {
+	old := *c
+	c.ring = make([]*record, size)
+	for n := max(old.last, uint64(len(old.ring))) - uint64(len(old.ring)) + 1; n <= old.last; n++ {
+		c.ring[n%uint64(size)] = old.at(n)
 	}
-	upTo = min(c.last, revision+atOnce)
-	seen := make(map[string]struct{})
-	for n := revision + 1; n <= upTo; n++ {
-		id := c.ids[n%maxChanges]
-		if _, again := seen[id]; !again {
-			seen[id] = struct{}{}
-			ids = append(ids, id)
-		}
-	}
-	return ids, upTo, true
 }
+
+// at is the service that changed at a revision that is known.
+func (c *changes) at(revision uint64) *record { return c.ring[revision%uint64(len(c.ring))] }
+
+// known reports whether all changes after a revision are known.
+func (c *changes) known(revision uint64) bool { return c.last-revision <= uint64(len(c.ring)) }
 
 // wake returns a channel that is closed at the next change.
 func (c *changes) wake() <-chan struct{} {

@@ -92,7 +92,7 @@ func TestSlowWatcher(t *testing.T) {
 	for u := range r.Watch(t.Context(), Filter{}) {
 		switch update++; update {
 		case 1:
-			for i := range maxChanges + 100 {
+			for i := range fewChanges + 100 {
 				register(t, r, Registration{ServiceID: fmt.Sprint("s", i%500)})
 			}
 		default:
@@ -108,7 +108,7 @@ func TestSlowWatcher(t *testing.T) {
 
 func TestFilters(t *testing.T) {
 	r := New(Options{})
-	if err := r.Expect(Expected{ID: "p/src", Pipeline: "p", Component: "src"}); err != nil {
+	if _, err := r.Expect(Expected{ID: "p/src", Pipeline: "p", Component: "src"}); err != nil {
 		t.Fatal(err)
 	}
 	register(t, r, Registration{ComponentID: "p/src", Role: Source, Outputs: []string{"ledger"}, Metadata: map[string]string{"network": "public", "zone": "a"}})
@@ -128,6 +128,8 @@ func TestFilters(t *testing.T) {
 		"metadata":       {Filter{Metadata: map[string]string{"network": "public"}}, []string{"p/src"}},
 		"other metadata": {Filter{Metadata: map[string]string{"network": "public", "zone": "b"}}, nil},
 		"healthy":        {Filter{Healthy: true}, []string{"p/src", "ttp"}},
+		"the first":      {Filter{First: 2}, []string{"p/src", "sink"}},
+		"the first sink": {Filter{First: 2, Role: Sink}, []string{"sink"}},
 		"together":       {Filter{Healthy: true, Consumes: []string{"transfer"}}, nil},
 	} {
 		same(t, name, ids(r.List(test.filter)), test.want)

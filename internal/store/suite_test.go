@@ -177,7 +177,7 @@ func TestAttemptsAcrossARestart(t *testing.T) {
 	conforms(t, func(t *testing.T, b backend, start func(registry.Options) *registry.Registry) {
 		expect := func(r *registry.Registry, attempt string) {
 			t.Helper()
-			if err := r.Expect(registry.Expected{ID: "p/a", Pipeline: "p", Component: "a", Role: registry.Source, Attempt: attempt}); err != nil {
+			if _, err := r.Expect(registry.Expected{ID: "p/a", Pipeline: "p", Component: "a", Role: registry.Source, Attempt: attempt}); err != nil {
 				t.Fatal(err)
 			}
 		}

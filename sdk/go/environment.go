@@ -3,9 +3,7 @@ package flowctl
 import (
 	"cmp"
 	"fmt"
-	"net"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -19,8 +17,7 @@ type environment struct {
 	enabled bool
 	// id is "" if none is given.
 	id string
-	// endpoint is host:port.
-	endpoint string
+	target
 	interval time.Duration
 	// healthPort is 0 if none is given.
 	healthPort     int
@@ -36,8 +33,8 @@ func readEnvironment(getenv func(string) string) (environment, error) {
 		healthEndpoint: getenv("HEALTH_ENDPOINT"),
 	}
 	var err error
-	if env.endpoint, err = parseEndpoint(cmp.Or(getenv("FLOWCTL_ENDPOINT"), defaultEndpoint)); err != nil {
-		return environment{}, fmt.Errorf("read FLOWCTL_ENDPOINT: %w", err)
+	if env.target, err = readTarget(getenv); err != nil {
+		return environment{}, err
 	}
 	if env.interval, err = parseInterval(getenv("FLOWCTL_HEARTBEAT_INTERVAL")); err != nil {
 		return environment{}, fmt.Errorf("read FLOWCTL_HEARTBEAT_INTERVAL: %w", err)
@@ -48,16 +45,6 @@ func readEnvironment(getenv func(string) string) (environment, error) {
 		}
 	}
 	return env, nil
-}
-
-// parseEndpoint takes host:port, with or without http:// before it.
-func parseEndpoint(text string) (string, error) {
-	endpoint := strings.TrimSuffix(strings.TrimPrefix(text, "http://"), "/")
-	host, port, err := net.SplitHostPort(endpoint)
-	if err != nil || port == "" || strings.ContainsAny(host, "/@") {
-		return "", fmt.Errorf("%q is not host:port", text)
-	}
-	return endpoint, nil
 }
 
 // parseInterval takes a duration as Go writes it or bare milliseconds.

@@ -9,7 +9,7 @@ import (
 )
 
 func TestReadEnvironment(t *testing.T) {
-	standard := environment{endpoint: "localhost:8080", interval: 10 * time.Second}
+	standard := environment{target: target{endpoint: "localhost:8080"}, interval: 10 * time.Second}
 	with := func(change func(*environment)) environment {
 		env := standard
 		change(&env)
@@ -30,7 +30,22 @@ func TestReadEnvironment(t *testing.T) {
 		{name: "endpoint as URL with slash", vars: map[string]string{"FLOWCTL_ENDPOINT": "http://[::1]:9/"}, want: with(func(e *environment) { e.endpoint = "[::1]:9" })},
 		{name: "endpoint without port", vars: map[string]string{"FLOWCTL_ENDPOINT": "host"}, err: `read FLOWCTL_ENDPOINT: "host" is not host:port`},
 		{name: "endpoint with empty port", vars: map[string]string{"FLOWCTL_ENDPOINT": "host:"}, err: `"host:" is not host:port`},
-		{name: "https", vars: map[string]string{"FLOWCTL_ENDPOINT": "https://host:9"}, err: `is not host:port`},
+		{name: "https", vars: map[string]string{"FLOWCTL_ENDPOINT": "https://host:9/"}, want: with(func(e *environment) { e.endpoint, e.tls = "host:9", true })},
+		{name: "https without port", vars: map[string]string{"FLOWCTL_ENDPOINT": "https://host"}, err: `read FLOWCTL_ENDPOINT: "https://host" is not host:port`},
+		{name: "two schemes", vars: map[string]string{"FLOWCTL_ENDPOINT": "https://http://host:9"}, err: `is not host:port`},
+		{name: "unix socket", vars: map[string]string{"FLOWCTL_ENDPOINT": "unix:///run/f 1%.sock"}, want: with(func(e *environment) { e.endpoint = "unix:///run/f 1%.sock" })},
+		{name: "unix socket without path", vars: map[string]string{"FLOWCTL_ENDPOINT": "unix:///"}, err: `read FLOWCTL_ENDPOINT: "unix:///" is not unix:///path, with an absolute path`},
+		{name: "unix socket, relative", vars: map[string]string{"FLOWCTL_ENDPOINT": "unix://run/sock"}, err: `"unix://run/sock" is not unix:///path`},
+		{name: "unix socket, short spelling", vars: map[string]string{"FLOWCTL_ENDPOINT": "unix:/run/sock"}, err: `"unix:/run/sock" is not unix:///path`},
+		{name: "a host named unix", vars: map[string]string{"FLOWCTL_ENDPOINT": "unix:9"}, want: with(func(e *environment) { e.endpoint = "unix:9" })},
+		{name: "CA", vars: map[string]string{"FLOWCTL_TLS_CA": " /ca.pem\n"}, want: with(func(e *environment) { e.tls, e.ca = true, "/ca.pem" })},
+		{name: "client certificate", vars: map[string]string{"FLOWCTL_TLS_CERT": "/c.pem", "FLOWCTL_TLS_KEY": "/k.pem"}, want: with(func(e *environment) { e.tls, e.cert, e.key = true, "/c.pem", "/k.pem" })},
+		{name: "certificate without key", vars: map[string]string{"FLOWCTL_TLS_CERT": "/c.pem"}, err: "read FLOWCTL_TLS_CERT: /c.pem has no key: set FLOWCTL_TLS_KEY too"},
+		{name: "key without certificate", vars: map[string]string{"FLOWCTL_TLS_KEY": "/k.pem"}, err: "read FLOWCTL_TLS_KEY: /k.pem has no certificate: set FLOWCTL_TLS_CERT too"},
+		{name: "http and CA", vars: map[string]string{"FLOWCTL_ENDPOINT": "http://h:9", "FLOWCTL_TLS_CA": "/ca.pem"}, err: "read FLOWCTL_ENDPOINT: http://h:9 means no TLS, and FLOWCTL_TLS_CA (/ca.pem) means TLS: write https:// or unset it"},
+		{name: "http and client certificate", vars: map[string]string{"FLOWCTL_ENDPOINT": "http://h:9", "FLOWCTL_TLS_CERT": "/c.pem", "FLOWCTL_TLS_KEY": "/k.pem"}, err: "read FLOWCTL_ENDPOINT: http://h:9 means no TLS, and FLOWCTL_TLS_CERT (/c.pem) means TLS"},
+		{name: "token", vars: map[string]string{"FLOWCTL_TOKEN": "a.b-c~d+e/f==\n"}, want: with(func(e *environment) { e.token = "a.b-c~d+e/f==" })},
+		{name: "blank token", vars: map[string]string{"FLOWCTL_TOKEN": " "}, want: standard},
 		{name: "interval as Go writes it", vars: map[string]string{"FLOWCTL_HEARTBEAT_INTERVAL": "1m30s"}, want: with(func(e *environment) { e.interval = 90 * time.Second })},
 		{name: "interval right for all", vars: map[string]string{"FLOWCTL_HEARTBEAT_INTERVAL": "10000ms"}, want: standard},
 		{name: "bare milliseconds", vars: map[string]string{"FLOWCTL_HEARTBEAT_INTERVAL": "2500"}, want: with(func(e *environment) { e.interval = 2500 * time.Millisecond })},
@@ -56,9 +71,19 @@ func TestReadEnvironment(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(environment{})); diff != "" {
+			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(environment{}, target{})); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A token that makes no sense is not shown: it is a secret all the same.
+func TestMalformedTokenIsNotShown(t *testing.T) {
+	for _, token := range []string{"sec ret", "sec\nret", "s\x00ecret", "secrét"} {
+		_, err := readEnvironment(func(name string) string { return map[string]string{"FLOWCTL_TOKEN": token}[name] })
+		if err == nil || !strings.HasPrefix(err.Error(), "read FLOWCTL_TOKEN: ") || strings.Contains(err.Error(), "sec") {
+			t.Errorf("token %q: %v", token, err)
+		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"strconv"
 	"sync"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -40,7 +38,7 @@ var errNotRegistered = errors.New("not registered yet")
 // link keeps a member known to its control plane.
 type link struct {
 	conn     *grpc.ClientConn
-	endpoint string
+	target   target
 	interval time.Duration
 	info     *flowctlpb.ServiceInfo
 	snapshot func() snapshot
@@ -50,8 +48,11 @@ type link struct {
 	// the control plane may know us already, and must hear that we leave. That
 	// ends with abort.
 	stop, abort context.CancelFunc
-	// wanted holds a token when a registration is wanted.
+	// wanted is full when a registration is wanted.
 	wanted chan struct{}
+	// What has been told of connections that came to nothing, of calls that
+	// were denied, and of files that could not be read again.
+	connecting, admission, files notice
 
 	mu        sync.Mutex // guards serviceID
 	serviceID string     // "" until registered
@@ -59,15 +60,10 @@ type link struct {
 
 // openLink starts to keep m known, and does not wait until it is.
 func openLink(env environment, c Component, m *Member) (*link, error) {
-	conn, err := dial(env.endpoint)
-	if err != nil {
-		return nil, err
-	}
 	calls, abort := context.WithCancel(context.Background())
 	ctx, stop := context.WithCancel(calls)
 	l := &link{
-		conn:     conn,
-		endpoint: env.endpoint,
+		target:   env.target,
 		interval: env.interval,
 		info:     c.serviceInfo(env.healthEndpoint),
 		snapshot: m.snapshot,
@@ -76,6 +72,11 @@ func openLink(env environment, c Component, m *Member) (*link, error) {
 		abort:    abort,
 		wanted:   make(chan struct{}, 1),
 	}
+	var err error
+	if l.conn, err = l.dial(); err != nil {
+		abort()
+		return nil, err
+	}
 	l.running.Go(func() { l.watch(ctx) })
 	l.running.Go(func() { l.keep(ctx, calls) })
 	return l, nil
@@ -83,23 +84,29 @@ func openLink(env environment, c Component, m *Member) (*link, error) {
 
 // dial makes a connection that is tried anew for ever, often enough that a
 // control plane that comes up late is found quickly.
-func dial(endpoint string) (*grpc.ClientConn, error) {
+func (l *link) dial() (*grpc.ClientConn, error) {
+	creds, err := newHandshaker(l.target, l.refused, l.reread)
+	if err != nil {
+		return nil, err
+	}
 	opts := []grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(creds),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
 			MinConnectTimeout: callTimeout,
 		}),
 		grpc.WithIdleTimeout(0),
 	}
+	if l.target.token != "" {
+		opts = append(opts, grpc.WithUnaryInterceptor(l.target.authorize))
+	}
 	// A proxy set for the outside world must not be asked for a neighbour.
-	if host, _, err := net.SplitHostPort(endpoint); err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback()) {
+	if l.target.near() {
 		opts = append(opts, grpc.WithNoProxy())
 	}
-	// passthrough leaves the name to the dialer, which asks again every time.
-	conn, err := grpc.NewClient("passthrough:///"+endpoint, opts...)
+	conn, err := grpc.NewClient(l.target.name(), opts...)
 	if err != nil {
-		return nil, fmt.Errorf("dial control plane %s: %w", endpoint, err)
+		return nil, fmt.Errorf("dial control plane %s: %w", l.target.endpoint, err)
 	}
 	return conn, nil
 }
@@ -113,6 +120,7 @@ func (l *link) watch(ctx context.Context) {
 		case connectivity.Idle:
 			l.conn.Connect()
 		case connectivity.Ready:
+			l.connecting.clear()
 			l.want()
 		}
 		if !l.conn.WaitForStateChange(ctx, state) {
@@ -144,7 +152,7 @@ func (l *link) keep(ctx, calls context.Context) {
 			return
 		case <-beats.C:
 			if err := l.beat(ctx); err != nil && ctx.Err() == nil {
-				l.logger.Debug("heartbeat not delivered", "endpoint", l.endpoint, "error", err)
+				l.logger.Debug("heartbeat not delivered", "endpoint", l.target.endpoint, "error", err)
 			}
 			continue
 		case <-retry.C:
@@ -157,7 +165,11 @@ func (l *link) keep(ctx, calls context.Context) {
 			retry.Stop()
 			beats.Reset(l.interval)
 		case ctx.Err() == nil:
-			l.logger.Warn("registration not accepted, trying again", "endpoint", l.endpoint, "after", delay, "error", err)
+			level := slog.LevelWarn
+			if l.told(err) {
+				level = slog.LevelDebug
+			}
+			l.logger.Log(ctx, level, "registration not accepted, trying again", "endpoint", l.target.endpoint, "after", delay, "error", err)
 			retry.Reset(delay/2 + rand.N(delay/2+1))
 			delay = min(2*delay, retryMax)
 		}
@@ -169,8 +181,8 @@ func (l *link) register(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	ack, err := flowctlpb.NewControlPlaneClient(l.conn).Register(ctx, l.info)
-	if err != nil {
-		return fmt.Errorf("register with %s: %w", l.endpoint, err)
+	if l.answered(err); err != nil {
+		return fmt.Errorf("register with %s: %w", l.target.endpoint, err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -178,7 +190,7 @@ func (l *link) register(ctx context.Context) error {
 	if l.serviceID == "" {
 		l.serviceID = l.info.GetServiceId()
 	}
-	l.logger.Info("registered", "endpoint", l.endpoint, "service", l.serviceID)
+	l.logger.Info("registered", "endpoint", l.target.endpoint, "service", l.serviceID)
 	return nil
 }
 
@@ -197,8 +209,8 @@ func (l *link) beat(ctx context.Context) error {
 	if again || status.Code(err) == codes.NotFound {
 		l.want()
 	}
-	if err != nil {
-		return fmt.Errorf("send heartbeat to %s: %w", l.endpoint, err)
+	if l.answered(err); err != nil {
+		return fmt.Errorf("send heartbeat to %s: %w", l.target.endpoint, err)
 	}
 	return nil
 }
@@ -262,7 +274,7 @@ func (l *link) close(ctx context.Context) error {
 		return nil
 	}
 	if err := l.farewell(ctx, id); err != nil {
-		return fmt.Errorf("deregister at %s: %w", l.endpoint, err)
+		return fmt.Errorf("deregister at %s: %w", l.target.endpoint, err)
 	}
 	return nil
 }

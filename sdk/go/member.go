@@ -39,14 +39,21 @@ type Member struct {
 //
 //   - ENABLE_FLOWCTL or FLOWCTL_ENABLED: "true" means that there is a control
 //     plane; otherwise only the health endpoint is served
-//   - FLOWCTL_ENDPOINT: host:port, with or without http://; localhost:8080
+//   - FLOWCTL_ENDPOINT: host:port, with or without http://, https://host:port for
+//     TLS, or unix:///path; localhost:8080
+//   - FLOWCTL_TLS_CA: a PEM file with the CAs that the control plane's certificate
+//     is checked against, and means TLS; with https:// alone those of the system
+//   - FLOWCTL_TLS_CERT, FLOWCTL_TLS_KEY: PEM files of the component's own
+//     certificate, both or neither, and mean TLS
+//   - FLOWCTL_TOKEN: sent with every call as a bearer token, in plaintext too
 //   - FLOWCTL_HEARTBEAT_INTERVAL: a duration, or milliseconds; 10s
 //   - FLOWCTL_COMPONENT_ID, COMPONENT_ID, FLOWCTL_SERVICE_ID, SERVICE_ID: the id
 //   - HEALTH_PORT, HEALTH_ENDPOINT: where health is served, and the URL told
 //
 // Join does not wait for the control plane: registration and heartbeats go on
 // in the background, for ever, until Leave. It fails if a variable is malformed,
-// the id is missing, or the health port is taken. Join when ready to work.
+// a file it names cannot be used, the id is missing, or the health port is taken.
+// The files are read again for each new connection. Join when ready to work.
 func Join(ctx context.Context, c Component) (*Member, error) {
 	env, err := readEnvironment(os.Getenv)
 	if err != nil {

@@ -89,7 +89,8 @@ func registered(s registry.Service) bool { return s.Registered }
 // setEnvironment is what flowctl would set.
 func setEnvironment(t *testing.T, endpoint, id, interval string) {
 	t.Helper()
-	for _, name := range []string{"FLOWCTL_ENABLED", "FLOWCTL_COMPONENT_ID", "FLOWCTL_SERVICE_ID", "SERVICE_ID", "HEALTH_PORT", "HEALTH_ENDPOINT"} {
+	for _, name := range []string{"FLOWCTL_ENABLED", "FLOWCTL_COMPONENT_ID", "FLOWCTL_SERVICE_ID", "SERVICE_ID", "HEALTH_PORT", "HEALTH_ENDPOINT",
+		"FLOWCTL_TLS_CA", "FLOWCTL_TLS_CERT", "FLOWCTL_TLS_KEY", "FLOWCTL_TOKEN"} {
 		t.Setenv(name, "")
 	}
 	t.Setenv("ENABLE_FLOWCTL", "true")

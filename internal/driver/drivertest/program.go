@@ -78,6 +78,12 @@ var behaviours = map[string]func(args []string){
 	"orphan": func(args []string) { // the same, but the parent ends at once
 		child(args, &syscall.SysProcAttr{})
 	},
+	"shepherd": func(args []string) { // a parent that only waits for its child, like npm
+		signal.Ignore(syscall.SIGTERM)
+		cmd := child(args, &syscall.SysProcAttr{})
+		_ = cmd.Wait()
+		os.Exit(cmd.ProcessState.ExitCode())
+	},
 	"runaway": func(args []string) { // a child with a session of its own, which keeps the pipe open
 		child(args, &syscall.SysProcAttr{Setsid: true})
 		fmt.Println("last words")
@@ -95,7 +101,7 @@ func await(sigs ...os.Signal) {
 // sleep lasts longer than any test, and no longer than a forgotten process may.
 func sleep() { time.Sleep(time.Minute) }
 
-func child(args []string, attr *syscall.SysProcAttr) {
+func child(args []string, attr *syscall.SysProcAttr) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), variable+"="+strings.Join(args, " "))
 	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = os.Stdout, os.Stderr, attr
@@ -104,4 +110,5 @@ func child(args []string, attr *syscall.SysProcAttr) {
 		os.Exit(1)
 	}
 	fmt.Println("child", cmd.Process.Pid)
+	return cmd
 }

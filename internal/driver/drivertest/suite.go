@@ -3,14 +3,13 @@
 package drivertest
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,8 +22,13 @@ type Host struct {
 	Driver driver.Driver
 	// Spec returns a spec that runs the test program with env on the host.
 	Spec func(t *testing.T, env []string) driver.Spec
-	// Alive reports whether the process that the test program reported as pid lives.
-	Alive func(pid int) bool
+	// Alive reports whether the process that the test program reported as pid lives;
+	// on a host with numbers of its own, that of the attempt ref.
+	Alive func(ref driver.Ref, pid int) bool
+	// Soon is how long the host may take for what is quick; 0 is 5 seconds.
+	Soon time.Duration
+	// Freeze stops the attempt's processes as SIGSTOP does.
+	Freeze func(t *testing.T, ref driver.Ref)
 }
 
 // Run runs the suite.
@@ -35,6 +39,8 @@ func Run(t *testing.T, h Host) {
 		"streams":              streams,
 		"order of output":      order,
 		"long line":            longLine,
+		"slow writer":          slowWriter,
+		"started first":        startedFirst,
 		"environment and dir":  environment,
 		"start error":          startError,
 		"cancel before start":  cancelBeforeStart,
@@ -43,6 +49,7 @@ func Run(t *testing.T, h Host) {
 		"stop by force":        stopByForce,
 		"kill ends the grace":  killEndsGrace,
 		"grandchild stopped":   grandchildStopped,
+		"child asked to stop":  childAsked,
 		"orphan stopped":       orphanStopped,
 		"pipe held by runaway": runaway,
 		"deaf runaway stopped": deafRunaway,
@@ -52,59 +59,22 @@ func Run(t *testing.T, h Host) {
 	}
 }
 
-// run is one attempt under way.
-type run struct {
-	cancel         context.CancelFunc
-	kill           chan struct{}
-	pid            chan int
-	stdout, stderr *buffer
-	done           chan struct{}
-	exit           driver.Exit
-	err            error
-}
-
 // start runs the test program with a behaviour; edit may change its spec.
-func (h Host) start(t *testing.T, behaviour string, edit ...func(*driver.Spec)) *run {
+func (h Host) start(t *testing.T, behaviour string, edit ...func(*driver.Spec)) *Attempt {
 	spec := h.Spec(t, []string{variable + "=" + behaviour, "GREETING=hello"})
 	spec.StopGrace = 10 * time.Second
 	for _, e := range edit {
 		e(&spec)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	r := &run{
-		cancel: cancel, kill: make(chan struct{}), pid: make(chan int, 1),
-		stdout: newBuffer(), stderr: newBuffer(), done: make(chan struct{}),
-	}
-	go func() {
-		defer close(r.done)
-		r.exit, r.err = h.Driver.Run(ctx, spec, driver.Attempt{
-			Number: 1, Stdout: r.stdout, Stderr: r.stderr, Kill: r.kill,
-			Started: func(ref driver.Ref) { r.pid <- ref.PID },
-		})
-	}()
-	t.Cleanup(func() { cancel(); <-r.done })
-	return r
+	return Start(t, h.Driver, spec)
 }
 
-// wait returns how the attempt ended, and fails the test if it does not within d.
-func (r *run) wait(t *testing.T, d time.Duration) driver.Exit {
-	t.Helper()
-	select {
-	case <-r.done:
-	case <-time.After(d):
-		t.Fatalf("the attempt has not ended after %v; it printed %q", d, r.stdout.String())
-	}
-	if r.err != nil {
-		t.Fatalf("Run: %v", r.err)
-	}
-	return r.exit
-}
-
-const soon = 5 * time.Second
+// soon is how long quick things may take.
+func (h Host) soon() time.Duration { return cmp.Or(h.Soon, 5*time.Second) }
 
 func exitCode(t *testing.T, h Host) {
 	for _, code := range []int{0, 1, 42, 255} {
-		exit := h.start(t, fmt.Sprint("exit ", code)).wait(t, soon)
+		exit := h.start(t, fmt.Sprint("exit ", code)).Wait(t, h.soon())
 		if exit != (driver.Exit{Code: code}) {
 			t.Errorf("exit %d: got %+v", code, exit)
 		}
@@ -112,36 +82,75 @@ func exitCode(t *testing.T, h Host) {
 }
 
 func signalled(t *testing.T, h Host) {
-	if exit := h.start(t, "kill-self").wait(t, soon); exit != (driver.Exit{Code: -1, Signal: syscall.SIGKILL}) {
+	if exit := h.start(t, "kill-self").Wait(t, h.soon()); exit != (driver.Exit{Code: -1, Signal: syscall.SIGKILL}) {
 		t.Errorf("got %+v", exit)
 	}
 }
 
 func streams(t *testing.T, h Host) {
 	r := h.start(t, "print")
-	r.wait(t, soon)
-	if r.stdout.String() != "to stdout\n" || r.stderr.String() != "to stderr\n" {
-		t.Errorf("stdout %q, stderr %q", r.stdout.String(), r.stderr.String())
+	r.Wait(t, h.soon())
+	if r.Stdout.String() != "to stdout\n" || r.Stderr.String() != "to stderr\n" {
+		t.Errorf("stdout %q, stderr %q", r.Stdout.String(), r.Stderr.String())
 	}
 }
 
 func order(t *testing.T, h Host) {
 	r := h.start(t, "count 20000")
-	r.wait(t, soon)
+	r.Wait(t, h.soon())
 	var want strings.Builder
 	for i := range 20000 {
 		fmt.Fprintln(&want, i)
 	}
-	if r.stdout.String() != want.String() {
-		t.Errorf("%d bytes came, want the %d printed", len(r.stdout.String()), want.Len())
+	if r.Stdout.String() != want.String() {
+		t.Errorf("%d bytes came, want the %d printed", len(r.Stdout.String()), want.Len())
 	}
 }
 
 func longLine(t *testing.T, h Host) {
 	r := h.start(t, fmt.Sprint("long ", 1<<20))
-	r.wait(t, soon)
-	if r.stdout.String() != strings.Repeat("x", 1<<20) {
-		t.Errorf("%d bytes came", len(r.stdout.String()))
+	r.Wait(t, h.soon())
+	if r.Stdout.String() != strings.Repeat("x", 1<<20) {
+		t.Errorf("%d bytes came", len(r.Stdout.String()))
+	}
+}
+
+// A writer that is slow, or fails, loses nothing for the others.
+func slowWriter(t *testing.T, h Host) {
+	spec := h.Spec(t, []string{variable + "=count 20000"})
+	slow := &sluggish{to: NewOutput()}
+	Start(t, h.Driver, spec, func(att *driver.Attempt) { att.Stdout = slow }).Wait(t, h.soon())
+	if got := strings.Count(slow.to.String(), "\n"); got != 20000 {
+		t.Errorf("%d lines came, want 20000", got)
+	}
+}
+
+// sluggish is a writer that takes its time and fails.
+type sluggish struct{ to *Output }
+
+func (s *sluggish) Write(p []byte) (int, error) {
+	<-time.After(time.Millisecond)
+	_, _ = s.to.Write(p)
+	return 0, errors.New("no")
+}
+
+func startedFirst(t *testing.T, h Host) {
+	spec := h.Spec(t, []string{variable + "=print"})
+	told, stdout := false, NewOutput()
+	r := Start(t, h.Driver, spec, func(att *driver.Attempt) {
+		att.Stdout = stdout
+		att.Started = func(driver.Ref) {
+			select {
+			case <-stdout.Changed():
+				t.Errorf("it printed %q before Started had returned", stdout)
+			case <-time.After(200 * time.Millisecond): // by now it has printed
+			}
+			told = true
+		}
+	})
+	r.Wait(t, h.soon())
+	if !told || stdout.String() == "" {
+		t.Errorf("started: %v, printed %q", told, stdout)
 	}
 }
 
@@ -151,20 +160,20 @@ func environment(t *testing.T, h Host) {
 		t.Fatal(err)
 	}
 	r := h.start(t, "environment", func(s *driver.Spec) { s.Dir = dir })
-	r.wait(t, soon)
-	if want := "hello " + dir + "\n"; r.stdout.String() != want {
-		t.Errorf("got %q, want %q", r.stdout.String(), want)
+	r.Wait(t, h.soon())
+	if want := "hello " + dir + "\n"; r.Stdout.String() != want {
+		t.Errorf("got %q, want %q", r.Stdout.String(), want)
 	}
 }
 
 func startError(t *testing.T, h Host) {
 	r := h.start(t, "print", func(s *driver.Spec) { s.Args = []string{"/no/such/program"} })
-	<-r.done
-	if r.err == nil || !strings.Contains(r.err.Error(), "/no/such/program") {
-		t.Errorf("error %v does not name the program", r.err)
+	<-r.Done
+	if r.Err == nil || !strings.Contains(r.Err.Error(), "/no/such/program") {
+		t.Errorf("error %v does not name the program", r.Err)
 	}
-	if !errors.Is(r.err, os.ErrNotExist) {
-		t.Errorf("error %v is not ErrNotExist", r.err)
+	if !errors.Is(r.Err, os.ErrNotExist) {
+		t.Errorf("error %v is not ErrNotExist", r.Err)
 	}
 }
 
@@ -173,7 +182,7 @@ func cancelBeforeStart(t *testing.T, h Host) {
 	cancel()
 	spec := h.Spec(t, []string{variable + "=print"})
 	_, err := h.Driver.Run(ctx, spec, driver.Attempt{
-		Stdout: newBuffer(), Stderr: newBuffer(),
+		Stdout: NewOutput(), Stderr: NewOutput(),
 		Started: func(driver.Ref) { t.Error("it was started") },
 	})
 	if !errors.Is(err, context.Canceled) {
@@ -183,31 +192,31 @@ func cancelBeforeStart(t *testing.T, h Host) {
 
 func stopInGrace(t *testing.T, h Host) {
 	r := h.start(t, "polite")
-	r.stdout.await(t, "up\n")
-	r.cancel()
-	if exit := r.wait(t, soon); exit != (driver.Exit{Code: 7}) {
+	r.Stdout.Await(t, "up\n", h.soon())
+	r.Cancel()
+	if exit := r.Wait(t, h.soon()); exit != (driver.Exit{Code: 7}) {
 		t.Errorf("got %+v", exit)
 	}
-	if !strings.Contains(r.stdout.String(), "goodbye") {
-		t.Errorf("its last words are missing: %q", r.stdout.String())
+	if !strings.Contains(r.Stdout.String(), "goodbye") {
+		t.Errorf("its last words are missing: %q", r.Stdout.String())
 	}
 }
 
 func stopSignal(t *testing.T, h Host) {
 	r := h.start(t, "usr1", func(s *driver.Spec) { s.StopSignal = syscall.SIGUSR1 })
-	r.stdout.await(t, "up\n")
-	r.cancel()
-	if exit := r.wait(t, soon); exit.Code != 8 {
+	r.Stdout.Await(t, "up\n", h.soon())
+	r.Cancel()
+	if exit := r.Wait(t, h.soon()); exit.Code != 8 {
 		t.Errorf("got %+v", exit)
 	}
 }
 
 func stopByForce(t *testing.T, h Host) {
 	r := h.start(t, "deaf", func(s *driver.Spec) { s.StopGrace = 300 * time.Millisecond })
-	r.stdout.await(t, "up\n")
+	r.Stdout.Await(t, "up\n", h.soon())
 	begin := time.Now()
-	r.cancel()
-	exit := r.wait(t, soon)
+	r.Cancel()
+	exit := r.Wait(t, h.soon())
 	if !exit.Forced || exit.Signal != syscall.SIGKILL {
 		t.Errorf("got %+v", exit)
 	}
@@ -218,25 +227,35 @@ func stopByForce(t *testing.T, h Host) {
 
 func killEndsGrace(t *testing.T, h Host) {
 	r := h.start(t, "deaf", func(s *driver.Spec) { s.StopGrace = time.Hour })
-	r.stdout.await(t, "up\n")
-	r.cancel()
-	close(r.kill)
-	if exit := r.wait(t, soon); !exit.Forced {
+	r.Stdout.Await(t, "up\n", h.soon())
+	r.Cancel()
+	close(r.Kill)
+	if exit := r.Wait(t, h.soon()); !exit.Forced {
 		t.Errorf("got %+v", exit)
 	}
 }
 
 func grandchildStopped(t *testing.T, h Host) {
 	r := h.start(t, "child sleep")
-	r.stdout.await(t, "up\n")
-	r.cancel()
-	r.wait(t, soon)
+	r.Stdout.Await(t, "up\n", h.soon())
+	r.Cancel()
+	r.Wait(t, h.soon())
 	h.gone(t, r)
+}
+
+// The stop signal is for all that a component has started, not for its first process.
+func childAsked(t *testing.T, h Host) {
+	r := h.start(t, "shepherd polite")
+	r.Stdout.Await(t, "up\n", h.soon())
+	r.Cancel()
+	if exit := r.Wait(t, h.soon()); exit != (driver.Exit{Code: 7}) || !strings.Contains(r.Stdout.String(), "goodbye") {
+		t.Errorf("got %+v, %q", exit, r.Stdout)
+	}
 }
 
 func orphanStopped(t *testing.T, h Host) {
 	r := h.start(t, "orphan deaf", func(s *driver.Spec) { s.StopGrace = 200 * time.Millisecond })
-	if exit := r.wait(t, soon); exit.Code != 0 || exit.Signal != 0 {
+	if exit := r.Wait(t, h.soon()); exit.Code != 0 || exit.Signal != 0 {
 		t.Errorf("got %+v, want the leader's exit", exit)
 	}
 	h.gone(t, r)
@@ -246,9 +265,9 @@ func orphanStopped(t *testing.T, h Host) {
 // same, and Run returns with all that was printed before.
 func runaway(t *testing.T, h Host) {
 	r := h.start(t, "runaway sleep")
-	r.wait(t, soon)
-	if !strings.HasSuffix(r.stdout.String(), "last words\n") {
-		t.Errorf("got %q", r.stdout.String())
+	r.Wait(t, h.soon())
+	if !strings.HasSuffix(r.Stdout.String(), "last words\n") {
+		t.Errorf("got %q", r.Stdout.String())
 	}
 	h.gone(t, r)
 }
@@ -256,7 +275,7 @@ func runaway(t *testing.T, h Host) {
 // One that ignores the stop signal has its grace and no more.
 func deafRunaway(t *testing.T, h Host) {
 	r := h.start(t, "runaway deaf", func(s *driver.Spec) { s.StopGrace = 200 * time.Millisecond })
-	if exit := r.wait(t, soon); exit.Code != 0 || exit.Signal != 0 {
+	if exit := r.Wait(t, h.soon()); exit.Code != 0 || exit.Signal != 0 {
 		t.Errorf("got %+v, want the leader's exit", exit)
 	}
 	h.gone(t, r)
@@ -265,76 +284,31 @@ func deafRunaway(t *testing.T, h Host) {
 // A stopped process (SIGSTOP) can be stopped like any other.
 func frozen(t *testing.T, h Host) {
 	r := h.start(t, "polite")
-	r.stdout.await(t, "up\n")
-	if err := syscall.Kill(<-r.pid, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	r.cancel()
-	if exit := r.wait(t, soon); exit.Code != 7 || exit.Forced {
+	r.Stdout.Await(t, "up\n", h.soon())
+	h.Freeze(t, <-r.Ref)
+	r.Cancel()
+	if exit := r.Wait(t, h.soon()); exit.Code != 7 || exit.Forced {
 		t.Errorf("got %+v", exit)
 	}
 }
 
 // child returns the process id that the test program reported.
-func (r *run) child(t *testing.T) int {
+func (r *Attempt) child(t *testing.T) int {
 	t.Helper()
-	for line := range strings.Lines(r.stdout.String()) { // the child may print first
+	for line := range strings.Lines(r.Stdout.String()) { // the child may print first
 		var pid int
 		if _, err := fmt.Sscanf(line, "child %d", &pid); err == nil {
 			return pid
 		}
 	}
-	t.Fatalf("no child reported in %q", r.stdout.String())
+	t.Fatalf("no child reported in %q", r.Stdout.String())
 	return 0
 }
 
 // gone fails the test if the child that the test program reported lives.
-func (h Host) gone(t *testing.T, r *run) {
+func (h Host) gone(t *testing.T, r *Attempt) {
 	t.Helper()
-	if pid := r.child(t); h.Alive(pid) {
+	if pid := r.child(t); h.Alive(<-r.Ref, pid) {
 		t.Errorf("its child %d is still alive", pid)
-	}
-}
-
-// buffer is a writer whose content can be waited for.
-type buffer struct {
-	mu      sync.Mutex
-	content bytes.Buffer
-	changed chan struct{}
-}
-
-func newBuffer() *buffer { return &buffer{changed: make(chan struct{})} }
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.content.Write(p)
-	close(b.changed)
-	b.changed = make(chan struct{})
-	return len(p), nil
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.content.String()
-}
-
-// await waits until text has been written.
-func (b *buffer) await(t *testing.T, text string) {
-	t.Helper()
-	timeout := time.After(soon)
-	for {
-		b.mu.Lock()
-		found, changed := strings.Contains(b.content.String(), text), b.changed
-		b.mu.Unlock()
-		if found {
-			return
-		}
-		select {
-		case <-changed:
-		case <-timeout:
-			t.Fatalf("%q was not printed, only %q", text, b.String())
-		}
 	}
 }

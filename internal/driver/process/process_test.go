@@ -26,7 +26,12 @@ func TestDriver(t *testing.T) {
 				Env: append(append(os.Environ(), env...), "FLOWCTL_RUN_ID=test", "FLOWCTL_COMPONENT_ID="+t.Name()), Dir: t.TempDir(),
 			}
 		},
-		Alive: func(pid int) bool { return syscall.Kill(pid, 0) == nil },
+		Alive: func(_ driver.Ref, pid int) bool { return syscall.Kill(pid, 0) == nil },
+		Freeze: func(t *testing.T, ref driver.Ref) {
+			if err := syscall.Kill(ref.PID, syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+		},
 	})
 }
 

@@ -44,7 +44,7 @@ const leaveTimeout = 1500;
  * FLOWCTL_ENABLED=true only the health endpoint is served.
  *
  * From here on SIGTERM and SIGINT abort member.signal instead of ending the process.
- * Rejects if a variable makes no sense or the health port is taken.
+ * Rejects if a variable makes no sense, a file it names cannot be used, or the health port is taken.
  */
 export async function join(component: Component, env: Environment = process.env): Promise<Member> {
   const settings = readSettings(env);
@@ -80,12 +80,13 @@ export class Member {
     this.serviceID = settings.id;
   }
 
-  /** Called by join(): binds the health port, then begins to live. */
+  /** Called by join(): reads the files for TLS, binds the health port, then begins to live. */
   async open(): Promise<void> {
-    if (this.settings.healthPort !== undefined) {
-      this.health = await serveHealth(this.settings.healthPort, () => this.verdict());
+    const { target, healthPort } = this.settings;
+    this.controlPlane = target && new ControlPlane(target, (line) => this.log(line));
+    if (healthPort !== undefined) {
+      this.health = await serveHealth(healthPort, () => this.verdict());
     }
-    this.controlPlane = this.settings.endpoint ? new ControlPlane(this.settings.endpoint) : undefined;
     process.on('SIGTERM', this.onSignal).on('SIGINT', this.onSignal);
     this.life = this.live();
   }
@@ -172,8 +173,8 @@ export class Member {
       if (this.isRegistered && !left.aborted) {
         failures = await this.sendBeat(left).then(() => 0, () => failures + 1);
       }
-      if (failures === 1 && !left.aborted) {
-        this.log(`no answer to the heartbeat of ${this.serviceID} from ${this.settings.endpoint}, trying again`);
+      if (failures === 1 && !left.aborted && !this.controlPlane.refuses) {
+        this.log(`no answer to the heartbeat of ${this.serviceID} from ${this.settings.target?.endpoint}, trying again`);
       }
     }
   }
@@ -185,13 +186,13 @@ export class Member {
       try {
         this.serviceID = await controlPlane.register(this.info(), this.left.signal);
         this.isRegistered = true;
-        this.log(`registered as ${this.serviceID} with ${this.settings.endpoint}`);
+        this.log(`registered as ${this.serviceID} with ${this.settings.target?.endpoint}`);
         return;
       } catch (err) {
         const { code, message } = err as grpc.ServiceError;
         const text = code === grpc.status.DEADLINE_EXCEEDED ? 'no answer' : message;
-        if (text !== told && !this.left.signal.aborted) {
-          this.log(`not registered with ${this.settings.endpoint} yet: ${text}`);
+        if (text !== told && !this.left.signal.aborted && !controlPlane.refuses) {
+          this.log(`not registered with ${this.settings.target?.endpoint} yet: ${text}`);
           told = text;
         }
       }

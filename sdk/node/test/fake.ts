@@ -12,14 +12,18 @@ type Reply = grpc.sendUnaryData<any>;
 /** FakeControlPlane records what it is told, emits `register`, `heartbeat` and `unregister`, and answers as set. */
 export class FakeControlPlane extends EventEmitter {
   registrations: any[] = [];
+  /** The authorization of each call, "" if it had none. */
+  authorizations: string[] = [];
   heartbeats: any[] = [];
   unregistered: string[] = [];
   /** The service id of the next acks; "": the one that was sent. */
   ackID = '';
   /** How the next heartbeats are answered. */
   heartbeatAnswer: 'ok' | 'again' | 'not found' | 'nothing' = 'ok';
-  /** Status codes to refuse the next registrations with. */
+  /** Status codes to refuse the next calls with. */
   refusals: grpc.status[] = [];
+  /** What the refusals say. */
+  details = 'refused';
   port = 0;
   /** Whoever has to leave before it stops. */
   guests: Member[] = [];
@@ -29,7 +33,8 @@ export class FakeControlPlane extends EventEmitter {
     super();
   }
 
-  async listen(port = 0): Promise<this> {
+  /** Listens on a port of this machine, or on the address if one is given. */
+  async listen(port = 0, credentials = grpc.ServerCredentials.createInsecure(), address = `127.0.0.1:${port}`): Promise<this> {
     this.server.addService(service, {
       Register: (call: Call, reply: Reply) => this.register(call, reply),
       Heartbeat: (call: Call, reply: Reply) => this.heartbeat(call, reply),
@@ -42,8 +47,7 @@ export class FakeControlPlane extends EventEmitter {
       } });
     }
     this.port = await new Promise((resolve, reject) => this.server.bindAsync(
-      `127.0.0.1:${port}`, grpc.ServerCredentials.createInsecure(),
-      (err, bound) => err ? reject(err) : resolve(bound)));
+      address, credentials, (err, bound) => err ? reject(err) : resolve(bound)));
     return this;
   }
 
@@ -61,9 +65,7 @@ export class FakeControlPlane extends EventEmitter {
   }
 
   private register(call: Call, reply: Reply): void {
-    const refusal = this.refusals.shift();
-    if (refusal !== undefined) {
-      reply({ code: refusal, details: 'refused' });
+    if (this.refuse(call, reply)) {
       return;
     }
     this.registrations.push(call.request);
@@ -71,7 +73,22 @@ export class FakeControlPlane extends EventEmitter {
     this.emit('register');
   }
 
+  // refuse answers a call if the next one is to be refused.
+  private refuse(call: Call, reply: Reply): boolean {
+    this.authorizations.push(call.metadata.get('authorization').join());
+    const refusal = this.refusals.shift();
+    if (refusal === undefined) {
+      return false;
+    }
+    reply({ code: refusal, details: this.details });
+    this.emit('refused');
+    return true;
+  }
+
   private heartbeat(call: Call, reply: Reply): void {
+    if (this.refuse(call, reply)) {
+      return;
+    }
     this.heartbeats.push(call.request);
     this.emit('heartbeat');
     switch (this.heartbeatAnswer) {

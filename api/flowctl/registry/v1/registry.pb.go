@@ -798,7 +798,7 @@ func (x *JoinRequest) GetGoodbye() *Goodbye {
 // JoinResponse says that a step has been taken.
 type JoinResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The registry's revision then: a service of an older one does not show it.
+	// Of an expectation, the revision from which on the service is the attempt's.
 	Revision      uint64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	Instance      string `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"` // of the control plane
 	unknownFields protoimpl.UnknownFields

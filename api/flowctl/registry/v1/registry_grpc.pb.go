@@ -45,7 +45,8 @@ type RegistryServiceClient interface {
 	// Join makes a run of a pipeline known, for as long as the stream is open:
 	// its components' services bear the pipeline's name before their ids. The first
 	// message names the run, the following ones say what happens to components;
-	// each is answered once it is known. Operators only.
+	// each is answered once it is known. Operators only, where callers must say who
+	// they are.
 	Join(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[JoinRequest, JoinResponse], error)
 }
 
@@ -126,7 +127,8 @@ type RegistryServiceServer interface {
 	// Join makes a run of a pipeline known, for as long as the stream is open:
 	// its components' services bear the pipeline's name before their ids. The first
 	// message names the run, the following ones say what happens to components;
-	// each is answered once it is known. Operators only.
+	// each is answered once it is known. Operators only, where callers must say who
+	// they are.
 	Join(grpc.BidiStreamingServer[JoinRequest, JoinResponse]) error
 	mustEmbedUnimplementedRegistryServiceServer()
 }
