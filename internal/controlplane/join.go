@@ -69,6 +69,9 @@ func (s *registryService) Join(stream grpc.BidiStreamingServer[registryv1.JoinRe
 	if hello.GetPipeline() == "" || hello.GetRun() == "" {
 		return status.Error(codes.InvalidArgument, "the first message must name the pipeline and the run")
 	}
+	if hello.GetPipeline() == s.own {
+		return status.Error(codes.AlreadyExists, fmt.Sprintf("this is the control plane of a run of %s itself: stop that one first, or give this one another name", s.own))
+	}
 	run, err := s.joined.enter(hello.GetPipeline(), hello.GetRun())
 	if err != nil {
 		return err

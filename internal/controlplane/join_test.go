@@ -416,3 +416,23 @@ func TestV1ComponentsOfAMember(t *testing.T) {
 		m.leave(t)
 	})
 }
+
+// A run's own control plane takes in runs of other pipelines, and none that would
+// end what it expects of its own components.
+func TestJoinARun(t *testing.T) {
+	o := open(t, Options{Run: &fakeRun{}, Pipeline: "mine"})
+	if _, err := o.registry.Expect(registry.Expected{ID: "src", Pipeline: "mine"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Join(t.Context(), o.client(Target{}), "mine", "another", func(string) {}); err == nil || !strings.Contains(err.Error(), "this is the control plane of a run of mine itself") {
+		t.Errorf("a second run of its pipeline: %v", err)
+	}
+	m, err := Join(t.Context(), o.client(Target{}), "other", "another", func(string) {})
+	if err == nil {
+		err = m.Withdraw()
+	}
+	if err != nil {
+		t.Errorf("a run of another pipeline: %v", err)
+	}
+	o.stop()
+}

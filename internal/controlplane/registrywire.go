@@ -19,6 +19,7 @@ type registryService struct {
 	registryv1.UnimplementedRegistryServiceServer
 	registry *registry.Registry
 	joined   *joined
+	own      string // the pipeline whose control plane this is, "" if it stands alone
 	// instance names this start of the control plane.
 	instance string
 	// stopping ends when the server stops.

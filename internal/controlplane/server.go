@@ -55,6 +55,8 @@ type Options struct {
 	Registry *registry.Registry
 	// Run is served as flowctl.run.v1 to operators; nil: there is none.
 	Run Run
+	// Pipeline is the name of the run's pipeline: no other run may join as that.
+	Pipeline string
 	// Access says who may call.
 	Access Access
 	// TLS, if set, encrypts everything, and with a CA wants certificates of clients.
@@ -202,7 +204,7 @@ func (s *Server) assembleGRPC(streams context.Context) *grpc.Server {
 	server := grpc.NewServer(opts...)
 	flowctlpb.RegisterControlPlaneServer(server, &wire{registry: s.registry, access: s.access, run: s.opts.Run})
 	flowctlv1.RegisterControlPlaneServiceServer(server, &wireV1{registry: s.registry, access: s.access})
-	registryv1.RegisterRegistryServiceServer(server, &registryService{registry: s.registry, joined: newJoined(), instance: rand.Text(), stopping: streams, watching: make(chan struct{}, maxWatches)})
+	registryv1.RegisterRegistryServiceServer(server, &registryService{registry: s.registry, own: s.opts.Pipeline, joined: newJoined(), instance: rand.Text(), stopping: streams, watching: make(chan struct{}, maxWatches)})
 	if s.opts.Run != nil {
 		runv1.RegisterRunServiceServer(server, &runService{run: s.opts.Run})
 	}

@@ -196,7 +196,7 @@ func (p *plane) hosts() []string {
 // makeServer makes the server that serves the run.
 func (p *plane) makeServer(run controlplane.Run, logger *slog.Logger) (err error) {
 	opts := controlplane.Options{
-		Registry: p.registry, Run: run, Access: controlplane.Access{Token: p.token, Required: p.opts.AuthRequired || p.opts.AutoTLS},
+		Registry: p.registry, Run: run, Pipeline: p.pipeline, Access: controlplane.Access{Token: p.token, Required: p.opts.AuthRequired || p.opts.AutoTLS},
 		TLS: p.opts.TLS, Hosts: p.opts.Hosts, Metrics: p.metrics.Handler(), Observe: p.metrics.Call, Trace: p.opts.Trace,
 		Notice: p.notice, Logger: logger,
 	}
