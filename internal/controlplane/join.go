@@ -84,6 +84,10 @@ func (s *registryService) Join(stream grpc.BidiStreamingServer[registryv1.JoinRe
 	if (goodbye || s.stopping.Err() == nil) && s.joined.leave(m.pipeline, run) {
 		err = errors.Join(err, m.end(goodbye))
 	}
+	if goodbye && err == nil {
+		// Not sooner: who has this answer may begin the pipeline's next run.
+		err = stream.Send(&registryv1.JoinResponse{Instance: s.instance})
+	}
 	return err
 }
 
@@ -112,19 +116,18 @@ func (m member) follow(stream grpc.BidiStreamingServer[registryv1.JoinRequest, r
 	}
 	for revision := uint64(0); ; {
 		if err := stream.Send(&registryv1.JoinResponse{Revision: revision, Instance: m.instance}); err != nil {
-			return goodbye, err
+			return false, err
 		}
 		step, err := stream.Recv()
 		switch {
 		case errors.Is(err, io.EOF):
-			return goodbye, nil
+			return false, nil
 		case err != nil:
-			return goodbye, err
+			return false, err
 		}
-		if revision, err = m.take(step); err != nil {
+		if revision, err = m.take(step); err != nil || step.GetGoodbye() != nil {
 			return true, err
 		}
-		goodbye = goodbye || step.GetGoodbye() != nil
 	}
 }
 

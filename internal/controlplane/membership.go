@@ -208,6 +208,10 @@ func (m *Membership) converse(ctx context.Context, stream joinStream) error {
 				s.done <- err
 				return err
 			}
+			if s.request.GetGoodbye() != nil {
+				<-ctx.Done() // who has said goodbye does not come again
+				return nil
+			}
 		}
 	}
 }
