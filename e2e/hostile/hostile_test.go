@@ -2,6 +2,9 @@
 
 // Package hostile_test lets bad clients loose on the real control plane, while a
 // good one measures how it is served.
+//
+// FLOWCTL_HOSTILE is how long each attack lasts. With FLOWCTL_STRICT the bound of
+// 50 ms counts, which a machine that does other things cannot keep.
 package hostile_test
 
 import (
@@ -35,7 +38,7 @@ const (
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(asAttacker); name != "" {
-		ctx, cancel := context.WithTimeout(context.Background(), lasts)
+		ctx, cancel := context.WithTimeout(context.Background(), lasts())
 		defer cancel()
 		attack, known := attacks[name]
 		if !known {
@@ -80,15 +83,26 @@ var attacks = map[string]attack{
 	"lists of services":          callers(8, 4, listAll),
 }
 
+// lasts is how long each attack lasts.
+func lasts() time.Duration {
+	text := os.Getenv("FLOWCTL_HOSTILE")
+	if text == "" {
+		return 500 * time.Millisecond
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		log.Fatalf("FLOWCTL_HOSTILE: %v", err)
+	}
+	return d
+}
+
 const (
-	// lasts is how long each attack lasts.
-	lasts = 3 * time.Second
 	// strictBound is what the 99th percentile of a good client's heartbeats must keep
 	// where FLOWCTL_STRICT is set. On a machine that others use too the other bound
 	// holds, and also while an attack takes all CPUs.
 	strictBound, looseBound = 50 * time.Millisecond, 2 * time.Second
-	// mostMemory bounds what the server may ever have taken, in KiB.
-	mostMemory = 1 << 20
+	// mostMemory bounds what the server may take during an attack, in KiB.
+	mostMemory = 3 << 19
 )
 
 // server is a control plane under attack.
@@ -128,6 +142,13 @@ func (s *server) status(name string) int {
 	}
 	s.t.Fatalf("the status of a process tells no %s", name)
 	return 0
+}
+
+// forgetPeak makes the most memory that the server has taken what it takes now.
+func (s *server) forgetPeak(t *testing.T) {
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.process.Cmd.Process.Pid), []byte("5"), 0); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // files is how many file descriptors it has open.
@@ -201,13 +222,14 @@ func (s *server) attacked(name string, bound time.Duration) {
 	s.t.Run(name, func(t *testing.T) {
 		conn := s.client()
 		defer conn.Close()
-		ctx, cancel := context.WithTimeout(t.Context(), lasts)
+		ctx, cancel := context.WithTimeout(t.Context(), lasts())
 		defer cancel()
+		s.forgetPeak(t)
 		var g good
 		var beating sync.WaitGroup
 		beating.Go(func() { g.beat(ctx, conn) })
 		cmd := exec.Command("nice", "-n", "19", os.Args[0])
-		cmd.Env = append(os.Environ(), asAttacker+"="+name, target+"="+s.endpoint)
+		cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", asAttacker+"="+name, target+"="+s.endpoint)
 		out, err := cmd.CombinedOutput()
 		cancel()
 		beating.Wait()
