@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -66,6 +67,9 @@ func Open(path string) (*Bolt, registry.Saved, error) {
 func open(path string, readOnly bool) (*bbolt.DB, error) {
 	var db *bbolt.DB
 	err := guarded(path, func() (err error) {
+		if info, err := os.Stat(path); err == nil && info.IsDir() {
+			return syscall.EISDIR // to read it would only find that it is no database
+		}
 		db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, ReadOnly: readOnly, FreelistType: bbolt.FreelistMapType})
 		return err
 	})

@@ -179,6 +179,10 @@ func TestUnusableDatabases(t *testing.T) {
 		}), "it is damaged"},
 	} {
 		before, _ := os.ReadFile(test.path)
+		if test.path == dir {
+			_, err := Check(test.path)
+			wantUnusable(t, test.path, err, test.say)
+		}
 		begin := time.Now()
 		store, _, err := Open(test.path)
 		if store != nil {
