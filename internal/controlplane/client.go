@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,7 +106,7 @@ func resolve(t Target) (*Client, destination, error) {
 		return nil, destination{}, errors.New("http:// means no TLS, and files for TLS are given: use https://")
 	}
 	// passthrough leaves the name to the dialer, which asks again every time.
-	return &Client{endpoint: hostPort, encrypted: https || t.encrypted()}, destination{"passthrough:///" + hostPort, host}, nil
+	return &Client{endpoint: hostPort, encrypted: https || t.encrypted()}, destination{"passthrough:///" + hostPort, cmp.Or(host, "localhost")}, nil
 }
 
 // Wait waits until the control plane can be reached, or it is known what keeps

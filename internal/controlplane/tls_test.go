@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"crypto/x509"
+	"net"
 	"net/url"
 	"os"
 	"strings"
@@ -85,6 +86,22 @@ func TestTLSRefusals(t *testing.T) {
 				o.stop()
 			}
 		})
+	}
+}
+
+// An endpoint without a host is this machine, and its certificate must say so.
+func TestEndpointWithoutHost(t *testing.T) {
+	ca := newCA(t)
+	for host, want := range map[string]string{"localhost": "", "example.org": "its certificate is for another name"} {
+		o := open(t, Options{TLS: ca.issue("server", certified{hosts: []string{host}})})
+		_, port, err := net.SplitHostPort(o.endpoint)
+		if err == nil {
+			_, err = o.client(Target{Endpoint: "https://:" + port, TLS: TLSFiles{CA: ca.CA()}}).List(t.Context(), registry.Filter{})
+		}
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("a certificate for %s: %v", host, err)
+		}
+		o.stop()
 	}
 }
 
