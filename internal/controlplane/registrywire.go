@@ -2,7 +2,6 @@ package controlplane
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -66,6 +65,7 @@ func (s *registryService) WatchServices(in *registryv1.WatchServicesRequest, str
 	if !in.GetMetrics() {
 		return s.watch(stream.Context(), filter, stream.Send)
 	}
+	beats := beats{registryService: s, filter: filter, last: time.Now()}
 	// Two send: one after the other, by way of this goroutine.
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
@@ -80,7 +80,6 @@ func (s *registryService) WatchServices(in *registryv1.WatchServicesRequest, str
 			}
 		})
 	}()
-	beats := beats{registryService: s, filter: filter}
 	tick := time.NewTicker(beatsEvery)
 	defer tick.Stop()
 	for {
@@ -122,11 +121,7 @@ type beats struct {
 func (b *beats) send(send func(*registryv1.WatchServicesResponse) error) error {
 	since := b.last
 	b.last = time.Now()
-	for some := range b.registry.Some(b.filter) {
-		heard := slices.DeleteFunc(some, func(s registry.Service) bool { return s.LastSeen.Before(since) })
-		if len(heard) == 0 {
-			continue
-		}
+	for heard := range b.registry.Heard(b.filter, since) {
 		if err := send(&registryv1.WatchServicesResponse{Changed: servicesToWire(heard), Instance: b.instance}); err != nil {
 			return err
 		}

@@ -44,16 +44,17 @@ func (r *Registry) Visit(f Filter, visit func(*Service)) {
 // lock, and keep heartbeats waiting.
 const manyLists = 2
 
-// Some yields what List returns, a few at a time, to one who
-// takes long over them. What it yields is its own again after that.
-func (r *Registry) Some(f Filter) iter.Seq[[]Service] {
+// Heard yields those of the services that List returns that have been heard since a
+// time, a few at a time, to one who may take long over them. What it yields is its
+// own again after that.
+func (r *Registry) Heard(f Filter, since time.Time) iter.Seq[[]Service] {
 	return func(yield func([]Service) bool) {
 		services := make([]Service, 0, atOnce)
 		for records := range slices.Chunk(r.ordered(), atOnce) {
 			services = services[:0]
 			r.mu.Lock()
 			for _, rec := range records {
-				if rec.listed() && f.Matches(&rec.Service) {
+				if rec.listed() && !rec.LastSeen.Before(since) && f.Matches(&rec.Service) {
 					services = append(services, rec.Service)
 				}
 			}
