@@ -22,6 +22,7 @@ func BenchmarkHeartbeat(b *testing.B) {
 	r, names := crowd(b, 100_000)
 	metrics := map[string]float64{"n": 1}
 	b.ReportAllocs()
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for i := 0; pb.Next(); i++ {
 			r.Heartbeat(names[i%len(names)], Beat{Metrics: metrics})

@@ -137,18 +137,18 @@ func (r *Registry) Register(reg Registration) (Service, error) {
 func (r *Registry) register(reg Registration) (Service, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := time.Now()
+	now, size := time.Now(), reg.size()
 	rec := r.attribute(reg)
 	if rec == nil {
 		var err error
-		if rec, err = r.stranger(reg); err != nil {
+		if rec, err = r.stranger(reg, size); err != nil {
 			return Service{}, err
 		}
 	}
 	again := rec.Registered
 	news := !again || !rec.Healthy || !rec.says(reg)
-	r.size += reg.size() - rec.said - rec.measured
-	rec.said, rec.measured = reg.size(), 0
+	r.size += size - rec.said - rec.measured
+	rec.said, rec.measured = size, 0
 	rec.describe(reg)
 	rec.Registered, rec.Adopted, rec.Left, rec.deaf = true, false, false, false
 	rec.RegisteredAt, rec.Reported, rec.Metrics = now, Unknown, nil
@@ -213,9 +213,9 @@ func (r *Registry) onlyUnregistered(role Role) *record {
 	return only
 }
 
-// stranger returns the record for a service no pipeline expects. The caller
-// holds r.mu.
-func (r *Registry) stranger(reg Registration) (*record, error) {
+// stranger returns the record for a service no pipeline expects, of whose
+// registration so many bytes are kept. The caller holds r.mu.
+func (r *Registry) stranger(reg Registration, size int) (*record, error) {
 	id := cmp.Or(reg.Identity, reg.ServiceID, reg.ComponentID)
 	for id == "" {
 		made := cmp.Or(string(reg.Role), "service") + "-" + strings.ToLower(rand.Text()[:6])
@@ -226,9 +226,9 @@ func (r *Registry) stranger(reg Registration) (*record, error) {
 	rec := r.records[id]
 	var err error
 	if rec == nil {
-		err = r.room(1, reg.size())
+		err = r.room(1, size)
 	} else {
-		err = r.room(0, reg.size()-rec.said)
+		err = r.room(0, size-rec.said)
 	}
 	if err != nil {
 		return nil, err
