@@ -3,6 +3,7 @@ package registry
 import (
 	"fmt"
 	"testing"
+	"unsafe"
 )
 
 func crowd(b *testing.B, size int) (*Registry, []string) {
@@ -42,6 +43,13 @@ func BenchmarkList(b *testing.B) {
 	r, _ := crowd(b, 100_000)
 	for b.Loop() {
 		r.List(Filter{})
+	}
+}
+
+// A record more than that takes 64 bytes more, for each of very many.
+func TestSizeOfARecord(t *testing.T) {
+	if n := unsafe.Sizeof(record{}); n > 512 {
+		t.Errorf("a record has %d bytes, more than 512", n)
 	}
 }
 

@@ -102,11 +102,11 @@ func bounded(metrics map[string]float64) (kept map[string]float64, size int) {
 // out while there is no room for them. The caller holds r.mu.
 func (r *Registry) takeMetrics(rec *record, metrics map[string]float64) {
 	kept, size := bounded(metrics)
-	if grown := size - rec.measured; rec.expected == nil && grown > 0 && r.size+grown > r.opts.MaxSize {
+	if grown := size - int(rec.measured); rec.expected == nil && grown > 0 && r.size+grown > r.opts.MaxSize {
 		kept, size = nil, 0
 	}
-	r.size += size - rec.measured
-	rec.Metrics, rec.measured = kept, size
+	r.size += size - int(rec.measured)
+	rec.Metrics, rec.measured = kept, int32(size)
 }
 
 // room makes room for a service that no pipeline expects, one more or one that

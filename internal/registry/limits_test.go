@@ -12,7 +12,7 @@ import (
 // sum is what is kept of all services, counted anew.
 func sum(r *Registry) (n int) {
 	for _, rec := range r.records {
-		n += rec.said + rec.measured
+		n += int(rec.said + rec.measured)
 	}
 	return n
 }

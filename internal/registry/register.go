@@ -147,8 +147,8 @@ func (r *Registry) register(reg Registration) (Service, error) {
 	}
 	again := rec.Registered
 	news := !again || !rec.Healthy || !rec.says(reg)
-	r.size += size - rec.said - rec.measured
-	rec.said, rec.measured = size, 0
+	r.size += size - int(rec.said+rec.measured)
+	rec.said, rec.measured = int32(size), 0
 	rec.describe(reg)
 	rec.Registered, rec.Adopted, rec.Left, rec.deaf = true, false, false, false
 	rec.RegisteredAt, rec.Reported, rec.Metrics = now, Unknown, nil
@@ -228,7 +228,7 @@ func (r *Registry) stranger(reg Registration, size int) (*record, error) {
 	if rec == nil {
 		err = r.room(1, size)
 	} else {
-		err = r.room(0, size-rec.said)
+		err = r.room(0, size-int(rec.said))
 	}
 	if err != nil {
 		return nil, err

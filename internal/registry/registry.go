@@ -98,8 +98,10 @@ type record struct {
 	gone     bool      // it is not in the registry any more
 	// deaf is set when the service exited or left: until the next Register or
 	// Expect its heartbeats are late ones and mean nothing.
-	deaf    bool
-	attempt string // the one it has last been expected in
+	deaf bool
+	// changed and beaten are set while a change, or a heartbeat, is not saved.
+	changed, beaten bool
+	attempt         string // the one it has last been expected in
 	// heard is when it was last heard, on the registry's clock.
 	heard          time.Duration
 	in             *queue
@@ -108,9 +110,8 @@ type record struct {
 	aliases        []string // oldest first
 	history        []Event  // oldest first
 	// said and measured are the sizes of its registration and its metrics, in bytes.
-	said, measured int
-	// changed and beaten are set while a change, or a heartbeat, is not saved.
-	changed, beaten bool
+	// There may be very many records: with all that they just fit into 512 bytes.
+	said, measured int32
 }
 
 // New returns a registry that knows what was saved. Run keeps its services'
@@ -178,7 +179,7 @@ func (r *Registry) create(id string) *record {
 // caller holds r.mu and has committed why.
 func (r *Registry) remove(rec *record) {
 	delete(r.records, rec.ID)
-	r.size -= rec.said + rec.measured
+	r.size -= int(rec.said + rec.measured)
 	delete(r.flapping, rec)
 	rec.leaveQueue()
 	rec.gone = true

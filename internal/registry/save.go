@@ -209,8 +209,9 @@ func (rec *record) weigh() {
 		Inputs: rec.Inputs, Outputs: rec.Outputs, HealthEndpoint: rec.HealthEndpoint, Metadata: rec.Metadata,
 		Name: rec.Name, Description: rec.Description, Version: rec.Version,
 	}
-	rec.said = said.size()
-	rec.Metrics, rec.measured = bounded(rec.Metrics)
+	rec.said = int32(said.size())
+	kept, size := bounded(rec.Metrics)
+	rec.Metrics, rec.measured = kept, int32(size)
 }
 
 // recall takes over what was saved. Nobody is healthy by hearsay: services have
@@ -233,7 +234,7 @@ func (r *Registry) recall(saved Saved) {
 		}
 		r.records[rec.ID] = rec
 		rec.weigh()
-		r.size += rec.said + rec.measured
+		r.size += int(rec.said + rec.measured)
 		for _, alias := range rec.aliases {
 			r.aliases[alias] = rec.ID
 		}
