@@ -55,6 +55,8 @@ type Options struct {
 	Engine *Engine
 	// Pipeline and Run are what the containers belong to; Run is unique for ever.
 	Pipeline, Run string
+	// Owner, if not empty, says on everything that is made who made it, for Leftovers.
+	Owner string
 	// Notice is told how the pulls of images are going, and of what the engine warns,
 	// a sentence at a time and from any goroutine; nil means that nobody is told.
 	Notice func(text string)

@@ -24,6 +24,9 @@ type Engine struct {
 	client *client.Client
 	// name is what messages call it.
 	name string
+	// found is true when nobody said where it is.
+	found bool
+	host  string
 	// config is the folder of the docker program's settings; "" if there is none.
 	config   string
 	patience time.Duration
@@ -47,7 +50,16 @@ func Connect(getenv func(string) string) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("use the Docker Engine at %s (%s): %w", at.host, at.source, err)
 	}
-	return &Engine{client: c, name: fmt.Sprintf("the Docker Engine at %s", at.host), config: configFolder(getenv), patience: patience}, nil
+	return &Engine{client: c, found: at.source == foundThere, host: at.host, name: fmt.Sprintf("the Docker Engine at %s", at.host), config: configFolder(getenv), patience: patience}, nil
+}
+
+// Found is what, as KEY=value, leads Connect to this engine again that it had to look
+// for, be it alive or not; nothing, if the environment or the settings lead there.
+func (e *Engine) Found() []string {
+	if !e.found {
+		return nil
+	}
+	return []string{"DOCKER_HOST=" + e.host}
 }
 
 // Close closes the connections that are not in use.
