@@ -124,14 +124,27 @@ func (a Access) identity(ctx context.Context, reg *registry.Registry, component,
 	if err != nil || who.component == "" {
 		return "", err
 	}
-	claimed := component
-	if other, known := reg.Get(service); claimed == "" && known {
-		claimed = other.ID
-	}
-	if claimed != "" && claimed != who.component {
-		return "", status.Error(codes.PermissionDenied, fmt.Sprintf("%s cannot speak for %s: its token or certificate is its own", who.component, claimed))
+	owner, _ := reg.Get(service)
+	for _, claimed := range []string{component, owner.ID} {
+		if claimed != "" && claimed != who.component {
+			return "", status.Error(codes.PermissionDenied, fmt.Sprintf("%s cannot speak for %.64q: its token or certificate is its own", who.component, claimed))
+		}
 	}
 	return who.component, nil
+}
+
+// speaker returns the id of the service that the caller speaks for when it calls
+// itself by an id: one that has proven who it is may call itself anything that
+// nobody else goes by.
+func (a Access) speaker(ctx context.Context, reg *registry.Registry, id string) (string, error) {
+	identity, err := a.identity(ctx, reg, "", id)
+	if err != nil || identity == "" {
+		return id, err
+	}
+	if _, known := reg.Get(id); !known {
+		return identity, nil
+	}
+	return id, nil
 }
 
 // access shows a token with every call.

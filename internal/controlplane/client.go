@@ -253,7 +253,8 @@ func (c *Client) Describe(ctx context.Context, id string) (Description, error) {
 type Change struct {
 	Changed []registry.Service
 	Gone    []string
-	// All is true when Changed is all there are.
+	// All is true when what was told before does not count any more: Changed here and in
+	// what follows is all there are.
 	All bool
 	// Instance names the control plane's start: another one counts revisions anew.
 	Instance string

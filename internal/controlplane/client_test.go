@@ -72,6 +72,16 @@ func TestListen(t *testing.T) {
 	if info, err := os.Stat(dir + "/socket"); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the socket's mode: %v, %v", info.Mode(), err)
 	}
+	for _, nothing := range []string{"", "[]"} {
+		lis, err := Listen(nothing, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ip := lis.Addr().(*net.TCPAddr).IP; !ip.IsLoopback() {
+			t.Errorf("an address of %q is %s", nothing, ip)
+		}
+		lis.Close()
+	}
 	if _, err := Listen("unix://"+dir+"/socket", 0); err == nil || !strings.Contains(err.Error(), "somebody listens there already") {
 		t.Errorf("a socket that is in use: %v", err)
 	}

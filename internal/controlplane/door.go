@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
+	"math"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,8 +19,11 @@ const (
 	// maxConnections is how many there are at a time. When more come, the oldest
 	// goes that has said next to nothing.
 	maxConnections = 8192
-	// nextToNothing is less than any client has sent that has made a call, in bytes.
-	nextToNothing = 256
+	// nextToNothing is less than any gRPC client has sent that has made a call, in
+	// bytes; what the handshake of TLS takes is not counted.
+	nextToNothing = 96
+	// shaking is what a guest has said before its handshake has ended.
+	shaking = math.MinInt64 / 2
 )
 
 // door takes in connections and leads each to the server that it is for, by what
@@ -51,7 +57,10 @@ func (d *door) open(lis net.Listener) error {
 			pause = time.Millisecond
 			d.take(conn)
 		case errors.As(err, &temporary) && temporary.Temporary() && !errors.Is(err, net.ErrClosed):
-			// Too many open files, say: nobody tells when there is room again.
+			// Too many open files, say. If nobody makes room, nobody tells when there is some again.
+			if d.makeRoom() {
+				continue
+			}
 			<-time.After(pause)
 			pause = min(2*pause, time.Second)
 		default:
@@ -63,6 +72,9 @@ func (d *door) open(lis net.Listener) error {
 // take takes in one connection.
 func (d *door) take(conn net.Conn) {
 	g := &guest{Conn: conn, left: d.bid}
+	if d.tls != nil {
+		g.heard.Store(shaking)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
@@ -70,7 +82,7 @@ func (d *door) take(conn net.Conn) {
 		return
 	}
 	if len(d.guests) >= maxConnections {
-		d.makeRoom()
+		d.sendAway(false)
 	}
 	g.number = d.oldest
 	d.oldest++
@@ -78,9 +90,16 @@ func (d *door) take(conn net.Conn) {
 	d.greet.Go(func() { d.lead(g) })
 }
 
-// makeRoom sends away the oldest guest that has said next to nothing, or the
-// oldest of all. The caller holds d.mu.
-func (d *door) makeRoom() {
+// makeRoom sends away somebody who has said next to nothing, and reports whether there was one.
+func (d *door) makeRoom() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sendAway(true)
+}
+
+// sendAway sends away the oldest guest that has said next to nothing, or, unless
+// only such ones may be, the oldest of all. The caller holds d.mu.
+func (d *door) sendAway(onlyQuiet bool) bool {
 	var quiet, first *guest
 	for g := range d.guests {
 		if first == nil || g.number < first.number {
@@ -90,11 +109,15 @@ func (d *door) makeRoom() {
 			quiet = g
 		}
 	}
-	if quiet == nil {
+	if quiet == nil && !onlyQuiet {
 		quiet = first
+	}
+	if quiet == nil {
+		return false
 	}
 	delete(d.guests, quiet)
 	_ = quiet.Conn.Close()
+	return true
 }
 
 // bid forgets a guest that has left.
@@ -128,7 +151,8 @@ func (d *door) lead(g *guest) {
 		_ = g.Close()
 	case first[0] == tlsHandshake && d.tls == nil:
 		d.notice("a client at " + g.RemoteAddr().String() + " was turned away: it speaks TLS, and this control plane does not")
-		_ = g.Close()
+		_, _ = g.Write([]byte(noTLS))
+		g.sendOff()
 	case d.tls == nil:
 		d.leadBy(g, d.grpc)
 	case first[0] != tlsHandshake:
@@ -146,9 +170,10 @@ func (d *door) leadEncrypted(g *guest) {
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {
 		d.notice("a client at " + g.RemoteAddr().String() + " was turned away: " + handshakeProblem(err))
-		_ = conn.Close()
+		g.sendOff() // what is wrong has been told, in an alert
 		return
 	}
+	g.heard.Store(0)
 	if conn.ConnectionState().NegotiatedProtocol == "h2" {
 		d.enter(conn, g, d.grpc)
 	} else {
@@ -162,6 +187,10 @@ const (
 	http2Preface  = "PRI "
 	prefaceLength = 64
 )
+
+// noTLS is what clients that speak TLS get where there is none: those of all
+// languages know from it that this is no TLS.
+const noTLS = "HTTP/1.0 400 Bad Request\r\n\r\nthis control plane does not speak TLS\n"
 
 // leadBy leads a connection that is not encrypted to a gRPC server if it speaks
 // HTTP/2, else to the HTTP server.
@@ -198,10 +227,18 @@ func (g *guest) Read(p []byte) (int, error) {
 		g.first = g.first[n:]
 		return n, nil
 	}
+	p = p[:min(len(p), mouthful)]
 	n, err := g.Conn.Read(p)
 	g.heard.Add(int64(n))
+	if n == mouthful {
+		runtime.Gosched()
+	}
 	return n, err
 }
+
+// mouthful is how many bytes are read at once from a guest. Who has more to say at
+// that moment waits until everybody else had their turn.
+const mouthful = 1 << 10
 
 // peek returns the first n bytes, which Read will return too. Nothing must have been read.
 func (g *guest) peek(n int) ([]byte, error) {
@@ -215,6 +252,31 @@ func (g *guest) peek(n int) ([]byte, error) {
 		}
 	}
 	return g.first[:n], nil
+}
+
+// How long, and for how many bytes, who is turned away is listened to.
+const (
+	farewell      = time.Second
+	farewellBytes = 64 << 10
+)
+
+// sendOff closes a connection whose other side has been told why. To close it at
+// once, with something unread, would take back what was said.
+func (g *guest) sendOff() {
+	if g.CloseWrite() == nil {
+		_ = g.SetReadDeadline(time.Now().Add(farewell))
+		_, _ = io.CopyN(io.Discard, g.Conn, farewellBytes)
+	}
+	_ = g.Close()
+}
+
+// CloseWrite says to the other side that nothing more will come; it may go on.
+// net/http uses it when it refuses a request of which it has not read all.
+func (g *guest) CloseWrite() error {
+	if half, ok := g.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 // Close closes the connection.

@@ -17,7 +17,7 @@ import (
 var errNotFound = errors.New("service not found")
 
 // unknownService is the error for the service id nobody goes by.
-func unknownService(id string) error { return fmt.Errorf("%w: %q", errNotFound, id) }
+func unknownService(id string) error { return fmt.Errorf("%w: %.256q", errNotFound, id) }
 
 // errNoComponent is the error for a flowctl.v1 registration of nothing.
 var errNoComponent = errors.New("component is missing")

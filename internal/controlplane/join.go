@@ -69,6 +69,9 @@ func (s *registryService) Join(stream grpc.BidiStreamingServer[registryv1.JoinRe
 	if hello.GetPipeline() == "" || hello.GetRun() == "" {
 		return status.Error(codes.InvalidArgument, "the first message must name the pipeline and the run")
 	}
+	if hello.GetPipeline() == s.own {
+		return status.Error(codes.AlreadyExists, fmt.Sprintf("this is the control plane of a run of %s itself: stop that one first, or give this one another name", s.own))
+	}
 	run, err := s.joined.enter(hello.GetPipeline(), hello.GetRun())
 	if err != nil {
 		return err
@@ -80,6 +83,10 @@ func (s *registryService) Join(stream grpc.BidiStreamingServer[registryv1.JoinRe
 	}
 	if (goodbye || s.stopping.Err() == nil) && s.joined.leave(m.pipeline, run) {
 		err = errors.Join(err, m.end(goodbye))
+	}
+	if goodbye && err == nil {
+		// Not sooner: who has this answer may begin the pipeline's next run.
+		err = stream.Send(&registryv1.JoinResponse{Instance: s.instance})
 	}
 	return err
 }
@@ -104,25 +111,35 @@ type member struct {
 
 // follow takes the run's steps until its connection is gone, or it says goodbye.
 func (m member) follow(stream grpc.BidiStreamingServer[registryv1.JoinRequest, registryv1.JoinResponse]) (goodbye bool, err error) {
-	if _, err := m.registry.CreateRun(registry.PipelineRun{ID: m.run, Pipeline: m.pipeline, Status: registry.RunRunning}); err != nil {
+	if err := m.begin(); err != nil {
 		return true, err
 	}
 	for revision := uint64(0); ; {
 		if err := stream.Send(&registryv1.JoinResponse{Revision: revision, Instance: m.instance}); err != nil {
-			return goodbye, err
+			return false, err
 		}
 		step, err := stream.Recv()
 		switch {
 		case errors.Is(err, io.EOF):
-			return goodbye, nil
+			return false, nil
 		case err != nil:
-			return goodbye, err
+			return false, err
 		}
-		if revision, err = m.take(step); err != nil {
+		if revision, err = m.take(step); err != nil || step.GetGoodbye() != nil {
 			return true, err
 		}
-		goodbye = goodbye || step.GetGoodbye() != nil
 	}
+}
+
+// begin notes that the run runs. One that comes again has begun long ago.
+func (m member) begin() error {
+	_, err := m.registry.UpdateRun(m.run, func(run *registry.PipelineRun) {
+		run.Status, run.Error, run.End = registry.RunRunning, "", time.Time{}
+	})
+	if errors.Is(err, registry.ErrUnknownRun) {
+		_, err = m.registry.CreateRun(registry.PipelineRun{ID: m.run, Pipeline: m.pipeline, Status: registry.RunRunning})
+	}
+	return err
 }
 
 // take takes one step, and returns the revision from which on it shows.

@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -44,14 +45,15 @@ func (e *ListenError) Error() string {
 // Unwrap returns the system's error, if there is one.
 func (e *ListenError) Unwrap() error { return e.err }
 
-// Listen opens the control plane's listener: on a TCP port of an address, where
-// port 0 takes a free one, or on the socket of a unix:///path, which only this
-// user may use. The error is a *ListenError.
+// Listen opens the control plane's listener: on a TCP port of an address, "" for
+// 127.0.0.1, where port 0 takes a free one, or on the socket of a unix:///path,
+// which only this user may use. The error is a *ListenError.
 func Listen(address string, port int) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(address, unixScheme); ok {
 		return listenUnix(path)
 	}
-	lis, err := net.Listen("tcp", net.JoinHostPort(strings.Trim(address, "[]"), strconv.Itoa(port)))
+	host := cmp.Or(strings.Trim(address, "[]"), "127.0.0.1") // no name at all would mean everywhere
+	lis, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err == nil {
 		return lis, nil
 	}

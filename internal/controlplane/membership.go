@@ -52,12 +52,9 @@ type heardOf struct {
 // step is one step of the run, and where its outcome goes.
 type step struct {
 	request *registryv1.JoinRequest
-	done    chan outcome
-}
-
-type outcome struct {
-	at  moment
-	err error
+	// expects, if not nil, is what the control plane knows then.
+	expects *expectation
+	done    chan error
 }
 
 // stepPatience is how long a step may take: components register by themselves,
@@ -78,6 +75,21 @@ func Join(ctx context.Context, client *Client, pipeline, run string, notice func
 		return nil, client.failed("join", err)
 	}
 	return m, nil
+}
+
+// Withdraw takes a membership back whose run was not begun after all, so that the
+// next one need not wait. Run must not have been called.
+func (m *Membership) Withdraw() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stepPatience)
+	defer cancel()
+	stream, err := m.hello(ctx)
+	if err == nil {
+		_, err = ask(stream, &registryv1.JoinRequest{Goodbye: &registryv1.Goodbye{Status: string(registry.RunStopped), Error: "it was not begun"}})
+	}
+	if err != nil {
+		return m.client.failed("withdraw from", err)
+	}
+	return nil
 }
 
 type joinStream = grpc.BidiStreamingClient[registryv1.JoinRequest, registryv1.JoinResponse]
@@ -169,7 +181,12 @@ func (m *Membership) converse(ctx context.Context, stream joinStream) error {
 				lost <- err
 				return
 			}
-			answers <- moment{answer.GetInstance(), answer.GetRevision()}
+			select {
+			case answers <- moment{answer.GetInstance(), answer.GetRevision()}:
+			case <-ctx.Done():
+				lost <- ctx.Err()
+				return
+			}
 		}
 	}()
 	for {
@@ -178,15 +195,22 @@ func (m *Membership) converse(ctx context.Context, stream joinStream) error {
 			return err
 		case s := <-m.steps:
 			if err := stream.Send(s.request); err != nil {
-				s.done <- outcome{err: err}
+				s.done <- err
 				return <-lost
 			}
 			select {
-			case at := <-answers:
-				s.done <- outcome{at: at}
+			case at := <-answers: // who waits for it may have lost patience: it counts all the same
+				if s.expects != nil {
+					m.known(s.expects, at)
+				}
+				s.done <- nil
 			case err := <-lost:
-				s.done <- outcome{err: err}
+				s.done <- err
 				return err
+			}
+			if s.request.GetGoodbye() != nil {
+				<-ctx.Done() // who has said goodbye does not come again
+				return nil
 			}
 		}
 	}
@@ -214,20 +238,20 @@ func (m *Membership) known(e *expectation, at moment) {
 }
 
 // take has one step taken, within stepPatience.
-func (m *Membership) take(request *registryv1.JoinRequest) (moment, error) {
-	s := step{request, make(chan outcome, 1)}
+func (m *Membership) take(request *registryv1.JoinRequest, expects *expectation) error {
+	s := step{request, expects, make(chan error, 1)}
 	patience := time.NewTimer(stepPatience)
 	defer patience.Stop()
 	select {
 	case m.steps <- s:
 	case <-patience.C:
-		return moment{}, errSilent
+		return errSilent
 	}
 	select {
-	case o := <-s.done:
-		return o.at, o.err
+	case err := <-s.done:
+		return err
 	case <-patience.C:
-		return moment{}, errSilent
+		return errSilent
 	}
 }
 
@@ -240,11 +264,9 @@ func (m *Membership) Expect(component string, role registry.Role, healthPort, at
 	m.mu.Lock()
 	m.expected[component] = e
 	m.mu.Unlock()
-	at, err := m.take(&registryv1.JoinRequest{Expect: e.Expect})
-	if err != nil {
+	if err := m.take(&registryv1.JoinRequest{Expect: e.Expect}, e); err != nil {
 		return fmt.Errorf("expect %s: %w", component, err)
 	}
-	m.known(e, at)
 	return nil
 }
 
@@ -255,7 +277,7 @@ func (m *Membership) Exited(component, reason string) error {
 		e.ended = true
 	}
 	m.mu.Unlock()
-	if _, err := m.take(&registryv1.JoinRequest{Exited: &registryv1.Exited{Component: component, Reason: reason}}); err != nil {
+	if err := m.take(&registryv1.JoinRequest{Exited: &registryv1.Exited{Component: component, Reason: reason}}, nil); err != nil {
 		return fmt.Errorf("tell of the end of %s: %w", component, err)
 	}
 	return nil
@@ -263,8 +285,7 @@ func (m *Membership) Exited(component, reason string) error {
 
 // Leave says how the run has ended.
 func (m *Membership) Leave(outcome registry.RunStatus, reason string) error {
-	_, err := m.take(&registryv1.JoinRequest{Goodbye: &registryv1.Goodbye{Status: string(outcome), Error: reason}})
-	return err
+	return m.take(&registryv1.JoinRequest{Goodbye: &registryv1.Goodbye{Status: string(outcome), Error: reason}}, nil)
 }
 
 // watch follows what the control plane knows of the run's components.
@@ -281,6 +302,9 @@ func (m *Membership) learn(c Change) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range c.Changed {
+		if old := m.services[s.Component]; old.instance == c.Instance && s.Revision < old.Revision {
+			continue // what was heard meanwhile may be told first
+		}
 		s.ID = s.Component
 		m.services[s.Component] = heardOf{s, c.Instance}
 	}

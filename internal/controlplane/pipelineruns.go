@@ -6,6 +6,8 @@ import (
 	"crypto/rand"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	flowctlpb "github.com/withobsrvr/flowctl/api/flowctl"
 	"github.com/withobsrvr/flowctl/internal/registry"
 )
@@ -40,8 +42,12 @@ func (w *wire) GetPipelineRun(_ context.Context, in *flowctlpb.GetPipelineRunReq
 	return runToWire(run), err
 }
 
-// listedRuns is how many runs are listed when no limit is given.
-const listedRuns = 10
+// listedRuns is how many runs are listed when no limit is given; however many are
+// wanted, there are no more than fit into so many bytes, which all clients take.
+const (
+	listedRuns = 10
+	listedSize = 3 << 20
+)
 
 // ListPipelineRuns answers for the runs that fit.
 func (w *wire) ListPipelineRuns(_ context.Context, in *flowctlpb.ListPipelineRunsRequest) (*flowctlpb.ListPipelineRunsResponse, error) {
@@ -50,9 +56,13 @@ func (w *wire) ListPipelineRuns(_ context.Context, in *flowctlpb.ListPipelineRun
 	if limit <= 0 {
 		limit = listedRuns
 	}
-	out := &flowctlpb.ListPipelineRunsResponse{}
+	out, size := &flowctlpb.ListPipelineRunsResponse{}, 0
 	for _, run := range runs[:min(limit, len(runs))] {
-		out.Runs = append(out.Runs, runToWire(run))
+		next := runToWire(run)
+		if size += proto.Size(next); size > listedSize {
+			break
+		}
+		out.Runs = append(out.Runs, next)
 	}
 	return out, nil
 }
@@ -95,17 +105,11 @@ func runToWire(run registry.PipelineRun) *flowctlpb.PipelineRun {
 	return w
 }
 
-// maxRunComponents is of how many components the metrics of a run are kept.
-const maxRunComponents = 1000
-
 func runMetricsOf(m *flowctlpb.RunMetrics) registry.RunMetrics {
 	metrics := registry.RunMetrics{Events: m.GetEventsProcessed(), EventsPerSecond: m.GetEventsPerSecond(), Bytes: m.GetBytesProcessed()}
 	for id, c := range m.GetComponentMetrics() {
 		if metrics.Components == nil {
 			metrics.Components = make(map[string]registry.ComponentMetrics)
-		}
-		if len(metrics.Components) == maxRunComponents {
-			break
 		}
 		metrics.Components[id] = registry.ComponentMetrics{
 			EventsIn: c.GetEventsIn(), EventsOut: c.GetEventsOut(), BytesIn: c.GetBytesIn(), BytesOut: c.GetBytesOut(), ProcessingMilliseconds: c.GetProcessingTimeMs(),

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	registryv1 "github.com/withobsrvr/flowctl/api/flowctl/registry/v1"
@@ -17,10 +19,13 @@ type registryService struct {
 	registryv1.UnimplementedRegistryServiceServer
 	registry *registry.Registry
 	joined   *joined
+	own      string // the pipeline whose control plane this is, "" if it stands alone
 	// instance names this start of the control plane.
 	instance string
 	// stopping ends when the server stops.
 	stopping context.Context
+	// watching holds a token for each watch under way.
+	watching chan struct{}
 }
 
 // ListServices answers for the services that the filter lets through.
@@ -42,11 +47,21 @@ func (s *registryService) DescribeService(_ context.Context, in *registryv1.Desc
 	return out, nil
 }
 
-// beatsEvery is how often metrics are sent to watchers that want them.
-const beatsEvery = time.Second
+const (
+	// beatsEvery is how often metrics are sent to watchers that want them.
+	beatsEvery = time.Second
+	// maxWatches is how many may watch at a time: what each was told is remembered.
+	maxWatches = 2048
+)
 
 // WatchServices sends what changes.
 func (s *registryService) WatchServices(in *registryv1.WatchServicesRequest, stream grpc.ServerStreamingServer[registryv1.WatchServicesResponse]) error {
+	select {
+	case s.watching <- struct{}{}:
+		defer func() { <-s.watching }()
+	default:
+		return status.Errorf(codes.ResourceExhausted, "%d watch already, which is as many as may", maxWatches)
+	}
 	filter := filterFromWire(in.GetFilter())
 	if !in.GetMetrics() {
 		return s.watch(stream.Context(), filter, stream.Send)
@@ -69,17 +84,16 @@ func (s *registryService) WatchServices(in *registryv1.WatchServicesRequest, str
 	tick := time.NewTicker(beatsEvery)
 	defer tick.Stop()
 	for {
-		var next *registryv1.WatchServicesResponse
+		var err error
 		select {
-		case next = <-updates:
+		case next := <-updates:
+			err = stream.Send(next)
 		case <-tick.C:
-			if next = beats.next(); next == nil {
-				continue
-			}
+			err = beats.send(stream.Send)
 		case err := <-watched:
 			return err
 		}
-		if err := stream.Send(next); err != nil {
+		if err != nil {
 			cancel()
 			<-watched
 			return err
@@ -104,15 +118,20 @@ type beats struct {
 	last   time.Time
 }
 
-// next is what has been heard, or nil.
-func (b *beats) next() *registryv1.WatchServicesResponse {
+// send sends what has been heard.
+func (b *beats) send(send func(*registryv1.WatchServicesResponse) error) error {
 	since := b.last
 	b.last = time.Now()
-	heard := slices.DeleteFunc(b.registry.List(b.filter), func(s registry.Service) bool { return s.LastSeen.Before(since) })
-	if len(heard) == 0 {
-		return nil
+	for some := range b.registry.Some(b.filter) {
+		heard := slices.DeleteFunc(some, func(s registry.Service) bool { return s.LastSeen.Before(since) })
+		if len(heard) == 0 {
+			continue
+		}
+		if err := send(&registryv1.WatchServicesResponse{Changed: servicesToWire(heard), Instance: b.instance}); err != nil {
+			return err
+		}
 	}
-	return &registryv1.WatchServicesResponse{Changed: servicesToWire(heard), Instance: b.instance}
+	return nil
 }
 
 func filterFromWire(f *registryv1.Filter) registry.Filter {

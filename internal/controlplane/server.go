@@ -39,9 +39,9 @@ const stopGrace = 2 * time.Second
 
 // What one client may ask for at most; see also door and registry.
 const (
-	maxMessage  = 1 << 20  // bytes of a message
-	maxHeaders  = 16 << 10 // bytes of a call's metadata
-	maxStreams  = 1024     // calls under way on one connection
+	maxMessage  = 512 << 10 // bytes of a message
+	maxHeaders  = 16 << 10  // bytes of a call's metadata
+	maxStreams  = 128       // calls under way on one connection
 	longestIdle = 10 * time.Minute
 )
 
@@ -55,6 +55,8 @@ type Options struct {
 	Registry *registry.Registry
 	// Run is served as flowctl.run.v1 to operators; nil: there is none.
 	Run Run
+	// Pipeline is the name of the run's pipeline: no other run may join as that.
+	Pipeline string
 	// Access says who may call.
 	Access Access
 	// TLS, if set, encrypts everything, and with a CA wants certificates of clients.
@@ -202,7 +204,7 @@ func (s *Server) assembleGRPC(streams context.Context) *grpc.Server {
 	server := grpc.NewServer(opts...)
 	flowctlpb.RegisterControlPlaneServer(server, &wire{registry: s.registry, access: s.access, run: s.opts.Run})
 	flowctlv1.RegisterControlPlaneServiceServer(server, &wireV1{registry: s.registry, access: s.access})
-	registryv1.RegisterRegistryServiceServer(server, &registryService{registry: s.registry, joined: newJoined(), instance: rand.Text(), stopping: streams})
+	registryv1.RegisterRegistryServiceServer(server, &registryService{registry: s.registry, own: s.opts.Pipeline, joined: newJoined(), instance: rand.Text(), stopping: streams, watching: make(chan struct{}, maxWatches)})
 	if s.opts.Run != nil {
 		runv1.RegisterRunServiceServer(server, &runService{run: s.opts.Run})
 	}

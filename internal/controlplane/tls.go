@@ -7,11 +7,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -154,21 +156,34 @@ func clientTLS(files TLSFiles, pinned, serverName string) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, roots := credentials.current()
-	config := &tls.Config{
-		MinVersion: tls.VersionTLS12, ServerName: serverName, NextProtos: protocols[:1], RootCAs: roots,
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, ServerName: serverName, NextProtos: protocols[:1],
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			if cert, _ := credentials.current(); cert != nil {
 				return cert, nil
 			}
 			return &tls.Certificate{}, nil
 		},
+		InsecureSkipVerify: true, // VerifyConnection verifies, by the authorities of that time
+		VerifyConnection: func(state tls.ConnectionState) error {
+			if pinned != "" {
+				return isPinned(state, pinned)
+			}
+			_, roots := credentials.current()
+			return isTrusted(state, roots, serverName)
+		},
+	}, nil
+}
+
+// isTrusted refuses a server whose certificate is not for this name and from one
+// of the authorities; nil are those of the system.
+func isTrusted(state tls.ConnectionState, roots *x509.CertPool, name string) error {
+	opts := x509.VerifyOptions{Roots: roots, DNSName: name, Intermediates: x509.NewCertPool()}
+	for _, cert := range state.PeerCertificates[1:] {
+		opts.Intermediates.AddCert(cert)
 	}
-	if pinned != "" {
-		config.InsecureSkipVerify = true // VerifyConnection verifies
-		config.VerifyConnection = func(state tls.ConnectionState) error { return isPinned(state, pinned) }
-	}
-	return config, nil
+	_, err := state.PeerCertificates[0].Verify(opts)
+	return err
 }
 
 // isPinned refuses a server that does not have the first certificate of a file,
@@ -215,15 +230,22 @@ func certifiedCaller(cert *x509.Certificate) caller {
 func handshakeProblem(err error) string {
 	var invalid x509.CertificateInvalidError
 	var unknown x509.UnknownAuthorityError
+	refused, alert, _ := strings.Cut(err.Error(), "remote error: tls: ")
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return "its certificate has expired or is not valid yet"
+	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
+		return "its certificate is not for clients"
 	case errors.As(err, &unknown):
 		return "its certificate is from another authority than --tls-ca-cert names"
 	case strings.Contains(err.Error(), "client didn't provide a certificate"):
 		return "it showed no certificate, and --tls-ca-cert demands one"
+	case refused == "" && strings.Contains(alert, "certificate"):
+		return "it does not accept this control plane's certificate: " + alert
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return "it did not finish its handshake in time"
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "it ended the connection during the TLS handshake"
 	}
 	return err.Error()
 }
@@ -241,15 +263,18 @@ func connectionProblem(err error, encrypted bool) string {
 		{"doesn't contain any IP SANs", "its certificate is for names, not for this address: use the name"},
 		{"tls: certificate required", "it wants a client certificate: --tls-cert and --tls-key"},
 		{"tls: bad certificate", "it does not accept the client certificate"},
-		{"tls: expired certificate", "the client certificate has expired"},
+		{"tls: expired certificate", "the client certificate has expired or is not valid yet"},
 		{"tls: unknown certificate authority", "the client certificate is from an authority that it does not trust"},
 	} {
 		if strings.Contains(text, known.part) {
 			return known.words
 		}
 	}
-	if !encrypted && strings.Contains(text, "error reading server preface") {
+	switch {
+	case !encrypted && strings.Contains(text, "error reading server preface"):
 		return "it does not speak plain gRPC: does it want TLS (--tls-ca-cert)?"
+	case encrypted && strings.Contains(text, "authentication handshake failed: EOF"):
+		return "it ends the connection where the TLS handshake should begin: does it speak TLS at all?"
 	}
 	return ""
 }

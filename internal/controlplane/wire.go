@@ -87,14 +87,9 @@ func (w *wire) ListServices(context.Context, *emptypb.Empty) (*flowctlpb.Service
 
 // beat passes a heartbeat on and asks for a registration where one is missing.
 func beat(ctx context.Context, reg *registry.Registry, access Access, id string, b registry.Beat) (*emptypb.Empty, error) {
-	identity, err := access.identity(ctx, reg, "", id)
+	id, err := access.speaker(ctx, reg, id)
 	if err != nil {
 		return nil, err
-	}
-	if identity != "" {
-		if _, known := reg.Get(id); !known {
-			id = identity // whatever it calls itself
-		}
 	}
 	known, err := reg.Heartbeat(id, b)
 	if err != nil {

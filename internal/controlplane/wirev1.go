@@ -49,10 +49,11 @@ func (w *wireV1) RegisterComponent(ctx context.Context, in *flowctlv1.RegisterRe
 
 // UnregisterComponent lets a service leave; one that is not there has left.
 func (w *wireV1) UnregisterComponent(ctx context.Context, in *flowctlv1.UnregisterRequest) (*emptypb.Empty, error) {
-	if _, err := w.access.identity(ctx, w.registry, "", in.GetServiceId()); err != nil {
+	id, err := w.access.speaker(ctx, w.registry, in.GetServiceId())
+	if err != nil {
 		return nil, err
 	}
-	_, err := w.registry.Deregister(in.GetServiceId())
+	_, err = w.registry.Deregister(id)
 	return &emptypb.Empty{}, err
 }
 

@@ -181,12 +181,13 @@ func (e *Engine) planOptions(previous *plan.Plan) plan.Options {
 		Orchestrator: e.opts.Orchestrator,
 		Endpoint:     e.plane.endpoint(),
 		Gateway:      gateway, ContainerEndpoint: containerEndpoint,
-		ServiceID:    e.plane.serviceID,
-		Credentials:  e.plane.credentials,
-		RunID:        e.runID,
-		Environ:      e.opts.Environ,
-		AllocatePort: allocatePort,
-		Previous:     previous,
+		ServiceID:         e.plane.serviceID,
+		Credentials:       e.plane.credentials,
+		HeartbeatInterval: e.plane.heartbeatInterval(),
+		RunID:             e.runID,
+		Environ:           e.opts.Environ,
+		AllocatePort:      allocatePort,
+		Previous:          previous,
 	}
 }
 
@@ -361,14 +362,15 @@ func (e *Engine) isRegistered(id string) bool {
 	return ok && s.Registered
 }
 
-// alive reports when the component's service becomes unhealthy and healthy
-// again. One that has left in good order is about to end: that is no trouble. Of
-// one that a control plane only knows from its database nothing is known yet.
+// alive reports when the component's service becomes unhealthy and healthy again.
 func (e *Engine) alive(ctx context.Context, id string, report func(error)) {
 	e.checkEventTypes(id)
-	for healthy := true; ; healthy = !healthy {
+	for well := true; ; well = !well {
 		s, err := e.plane.services.Await(ctx, id, func(s registry.Service) bool {
-			return s.Healthy != healthy && !s.Left && s.Tier != registry.Unheard
+			if well {
+				return s.Unwell()
+			}
+			return s.Healthy
 		})
 		if err != nil {
 			return

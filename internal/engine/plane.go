@@ -80,6 +80,7 @@ type plane struct {
 	metrics    *metrics.Metrics
 	client     *controlplane.Client     // nil unless it is shared
 	membership *controlplane.Membership // nil unless it is shared
+	served     bool
 }
 
 // openPlane opens what has to be open before anything is planned, and returns all
@@ -95,7 +96,7 @@ func openPlane(opts ControlPlane, pipeline, run, certDir string, record func(jou
 		p.opts.Address, p.opts.Port, p.opts.TLS, p.opts.AutoTLS, p.opts.Database = "", 0, controlplane.TLSFiles{}, false, ""
 		tell(p.join())
 	}
-	lis, err := controlplane.Listen(cmp.Or(p.opts.Address, "127.0.0.1"), p.opts.Port)
+	lis, err := controlplane.Listen(p.opts.Address, p.opts.Port)
 	if err != nil {
 		problems = append(problems, listenProblem(err))
 	}
@@ -202,7 +203,7 @@ func (p *plane) makeServer(run controlplane.Run, logger *slog.Logger) (err error
 		}
 	}
 	opts := controlplane.Options{
-		Registry: p.registry, Run: run, Access: controlplane.Access{Token: p.token, Required: p.opts.AuthRequired || p.opts.AutoTLS},
+		Registry: p.registry, Run: run, Pipeline: p.pipeline, Access: controlplane.Access{Token: p.token, Required: p.opts.AuthRequired || p.opts.AutoTLS},
 		TLS: p.opts.TLS, Hosts: p.opts.Hosts, Metrics: p.metrics.Handler(), Observe: p.metrics.Call, Trace: p.opts.Trace,
 		Notice: p.notice, Logger: logger,
 	}
@@ -215,6 +216,7 @@ func (p *plane) makeServer(run controlplane.Run, logger *slog.Logger) (err error
 
 // serve begins to serve, until ctx is done.
 func (p *plane) serve(ctx context.Context, parts *sync.WaitGroup) {
+	p.served = true
 	parts.Go(func() { _ = p.registry.Run(ctx) })
 	listeners := []net.Listener{p.listener}
 	if p.gateway != nil {
@@ -233,9 +235,22 @@ func (p *plane) serve(ctx context.Context, parts *sync.WaitGroup) {
 // endpoint is the control plane's address as components see it.
 func (p *plane) endpoint() string {
 	if p.membership != nil {
-		return p.opts.Join.Endpoint
+		// Components hand it to gRPC as it is, which knows no http://.
+		return strings.TrimSuffix(strings.TrimPrefix(p.opts.Join.Endpoint, "http://"), "/")
 	}
 	return p.own()
+}
+
+// usualInterval is how often components beat.
+const usualInterval = 10 * time.Second
+
+// heartbeatInterval is how often components are asked to beat: often enough that
+// one heartbeat may be lost within the TTL.
+func (p *plane) heartbeatInterval() time.Duration {
+	if p.opts.TTL == 0 || p.membership != nil {
+		return usualInterval
+	}
+	return max(min(usualInterval, p.opts.TTL/3), time.Millisecond)
 }
 
 // own is the address at which the run is operated.
@@ -363,6 +378,10 @@ func (p *plane) close() {
 		if lis != nil {
 			_ = lis.Close() // the server has, if it ran
 		}
+	}
+	if p.membership != nil && !p.served {
+		errs = append(errs, p.membership.Withdraw())
+		p.membership = nil
 	}
 	if p.client != nil {
 		_ = p.client.Close()

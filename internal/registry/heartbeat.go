@@ -48,7 +48,7 @@ func (r *Registry) heartbeat(id string, beat Beat) (known, changed bool, err err
 	}
 	now, before := time.Now(), r.revision
 	r.heard(rec, now)
-	rec.Metrics = bounded(beat.Metrics)
+	r.takeMetrics(rec, beat.Metrics)
 	if !rec.Registered && !rec.Adopted {
 		rec.Adopted, rec.Healthy, rec.Tier, rec.Reason = true, true, Passing, ""
 		r.commit(rec, now, journal.Register, "adopted: heartbeats of an id nobody registered", nil)
@@ -65,7 +65,7 @@ func (r *Registry) adopt(id string) (*record, error) {
 	if id == "" {
 		return nil, fmt.Errorf("%w: it is empty", ErrInvalidID)
 	}
-	if err := r.room(); err != nil {
+	if err := r.room(1, 0); err != nil {
 		return nil, err
 	}
 	return r.create(id), nil

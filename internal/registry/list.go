@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -42,6 +43,27 @@ func (r *Registry) Visit(f Filter, visit func(*Service)) {
 // manyLists is how many lists are made at a time: more would only queue for the
 // lock, and keep heartbeats waiting.
 const manyLists = 2
+
+// Some yields what List returns, a few at a time, to one who
+// takes long over them. What it yields is its own again after that.
+func (r *Registry) Some(f Filter) iter.Seq[[]Service] {
+	return func(yield func([]Service) bool) {
+		services := make([]Service, 0, atOnce)
+		for records := range slices.Chunk(r.ordered(), atOnce) {
+			services = services[:0]
+			r.mu.Lock()
+			for _, rec := range records {
+				if rec.listed() && f.Matches(&rec.Service) {
+					services = append(services, rec.Service)
+				}
+			}
+			r.mu.Unlock()
+			if len(services) > 0 && !yield(services) {
+				return
+			}
+		}
+	}
+}
 
 // listed reports whether a record is one that others see.
 func (rec *record) listed() bool { return rec.seen && !rec.Left && !rec.gone }

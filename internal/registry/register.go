@@ -27,7 +27,7 @@ const maxAliases = 16
 // registry keeps its slices and maps: do not change them afterwards.
 type Registration struct {
 	// Identity is the service that the client has proven to be, or "": nothing
-	// else that it says of its ids counts then.
+	// else that it says of its ids counts then, and it goes by none of them.
 	Identity string
 	// ServiceID is what the client calls itself, or "".
 	ServiceID string
@@ -83,7 +83,8 @@ func (r *Registry) expect(e Expected) uint64 {
 	rec.deaf, rec.Left = false, false
 	rec.Registered, rec.Adopted = false, false
 	rec.Healthy, rec.Tier, rec.Reason = false, Critical, "not registered yet"
-	rec.Reported, rec.Metrics = Unknown, nil
+	rec.Reported = Unknown
+	r.takeMetrics(rec, nil)
 	rec.unhealthySince = now
 	rec.leaveQueue()
 	r.commit(rec, now, "", "", nil)
@@ -146,13 +147,17 @@ func (r *Registry) register(reg Registration) (Service, error) {
 	}
 	again := rec.Registered
 	news := !again || !rec.Healthy || !rec.says(reg)
+	r.size += reg.size() - rec.said - rec.measured
+	rec.said, rec.measured = reg.size(), 0
 	rec.describe(reg)
 	rec.Registered, rec.Adopted, rec.Left, rec.deaf = true, false, false, false
 	rec.RegisteredAt, rec.Reported, rec.Metrics = now, Unknown, nil
 	r.heard(rec, now)
 	rec.Healthy, rec.Tier, rec.Reason = true, Passing, ""
-	for _, alias := range append([]string{reg.ServiceID}, reg.V1IDs...) {
-		r.alias(rec, alias)
+	if reg.Identity == "" {
+		for _, alias := range append([]string{reg.ServiceID}, reg.V1IDs...) {
+			r.alias(rec, alias)
+		}
 	}
 	text := ""
 	if news { // clients register again whenever their connection has been lost
@@ -219,10 +224,16 @@ func (r *Registry) stranger(reg Registration) (*record, error) {
 		}
 	}
 	rec := r.records[id]
+	var err error
 	if rec == nil {
-		if err := r.room(); err != nil {
-			return nil, err
-		}
+		err = r.room(1, reg.size())
+	} else {
+		err = r.room(0, reg.size()-rec.said)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if rec = r.records[id]; rec == nil { // it may have made room for itself
 		rec = r.create(id)
 	}
 	rec.Component = cmp.Or(reg.ComponentID, reg.Metadata[componentKey])
@@ -267,8 +278,9 @@ func (rec *record) describe(reg Registration) {
 	rec.Name, rec.Description, rec.Version = reg.Name, reg.Description, reg.Version
 }
 
-// shared makes each text one with its equals: very many services say the same.
+// shared returns the texts, each one with its equals: very many services say the same.
 func shared(texts []string) []string {
+	texts = slices.Clone(texts) // they are the caller's, who may read them meanwhile
 	for i := range texts {
 		texts[i] = unique.Make(texts[i]).Value()
 	}

@@ -46,6 +46,8 @@ type Options struct {
 	// MaxServices bounds how many services there are, expected ones not counted:
 	// 250,000 if zero.
 	MaxServices int
+	// MaxSize bounds how much of what those say is kept, in bytes: 128 MiB if zero.
+	MaxSize int
 	// Store, if not nil, keeps what must survive a restart. Saved is what it held
 	// when it was opened.
 	Store Store
@@ -71,6 +73,7 @@ type Registry struct {
 	aliases  map[string]string        // other ids clients go by → id of a record
 	waiters  map[string]chan struct{} // closed at the next change of that id
 	revision uint64
+	size     int // what all services have said, in bytes
 	// passing holds who was heard within half the TTL, or not yet found silent
 	// for longer; warning who was not; silent who was not heard for the TTL and
 	// will expire. All are in the order in which they were heard.
@@ -104,6 +107,8 @@ type record struct {
 	unhealthySince time.Time
 	aliases        []string // oldest first
 	history        []Event  // oldest first
+	// said and measured are the sizes of its registration and its metrics, in bytes.
+	said, measured int
 	// changed and beaten are set while a change, or a heartbeat, is not saved.
 	changed, beaten bool
 }
@@ -115,6 +120,7 @@ func New(opts Options) *Registry {
 	opts.JanitorInterval = cmp.Or(opts.JanitorInterval, 10*time.Second)
 	opts.ExpireAfter = cmp.Or(opts.ExpireAfter, 5*time.Minute)
 	opts.MaxServices = cmp.Or(opts.MaxServices, 250_000)
+	opts.MaxSize = cmp.Or(opts.MaxSize, 128<<20)
 	if opts.Record == nil {
 		opts.Record = func(journal.Entry) {}
 	}
@@ -172,6 +178,7 @@ func (r *Registry) create(id string) *record {
 // caller holds r.mu and has committed why.
 func (r *Registry) remove(rec *record) {
 	delete(r.records, rec.ID)
+	r.size -= rec.said + rec.measured
 	delete(r.flapping, rec)
 	rec.leaveQueue()
 	rec.gone = true

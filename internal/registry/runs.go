@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -58,13 +60,51 @@ type ComponentMetrics struct {
 // ErrUnknownRun is the error for a run that nobody has told of.
 var ErrUnknownRun = errors.New("pipeline run not found")
 
-// maxConfig bounds the text of a pipeline file, in bytes.
-const maxConfig = 256 << 10
+// What is kept of one run at most, and of all of them, in bytes.
+const (
+	maxConfig        = 256 << 10 // of the pipeline file
+	maxRunError      = 16 << 10
+	maxRunComponents = 1000 // not bytes
+	maxRunsSize      = 64 << 20
+)
+
+// bound refuses a run that says more than is kept. A long error is cut short: a run
+// must be able to end.
+func (run *PipelineRun) bound() error {
+	if len(run.Config) > maxConfig {
+		return fmt.Errorf("%w: the pipeline file has %d bytes, more than %d", ErrTooLarge, len(run.Config), maxConfig)
+	}
+	if n := max(len(run.Components), len(run.Metrics.Components)); n > maxRunComponents {
+		return fmt.Errorf("%w: a run of %d components, more than %d", ErrTooLarge, n, maxRunComponents)
+	}
+	for _, id := range slices.Concat(run.Components, slices.Collect(maps.Keys(run.Metrics.Components))) {
+		if err := checkID(id); err != nil {
+			return err
+		}
+	}
+	if len(run.Error) > maxRunError {
+		run.Error = strings.ToValidUTF8(run.Error[:maxRunError], "") + " …"
+	}
+	return nil
+}
+
+// size is what is kept of a run, more or less, in bytes.
+func (run *PipelineRun) size() int {
+	n := len(run.ID) + len(run.Pipeline) + len(run.Config) + len(run.Error)
+	for _, id := range run.Components {
+		n += len(id)
+	}
+	for id := range run.Metrics.Components {
+		n += len(id) + 5*8
+	}
+	return n
+}
 
 // runs are the pipeline runs that are known. The registry's lock guards them.
 type runs struct {
 	byID  map[string]*PipelineRun
 	order []string // as they were told, oldest first
+	size  int
 }
 
 // put adds or replaces a run, and returns the ids of those that are forgotten for it.
@@ -72,13 +112,18 @@ func (p *runs) put(run *PipelineRun) (forgotten []string) {
 	if p.byID == nil {
 		p.byID = make(map[string]*PipelineRun)
 	}
-	if p.byID[run.ID] == nil {
+	if old := p.byID[run.ID]; old != nil {
+		p.size -= old.size()
+	} else {
 		p.order = append(p.order, run.ID)
 	}
 	p.byID[run.ID] = run
-	for len(p.order) > maxPastRuns {
-		forgotten = append(forgotten, p.order[0])
-		delete(p.byID, p.order[0])
+	p.size += run.size()
+	for len(p.order) > maxPastRuns || p.size > maxRunsSize && p.order[0] != run.ID {
+		oldest := p.order[0]
+		forgotten = append(forgotten, oldest)
+		p.size -= p.byID[oldest].size()
+		delete(p.byID, oldest)
 		p.order = p.order[1:]
 	}
 	return forgotten
@@ -89,13 +134,13 @@ func (r *Registry) CreateRun(run PipelineRun) (PipelineRun, error) {
 	if run.ID == "" {
 		return PipelineRun{}, fmt.Errorf("%w: the run's is empty", ErrInvalidID)
 	}
-	for _, id := range append([]string{run.ID, run.Pipeline}, run.Components...) {
+	for _, id := range []string{run.ID, run.Pipeline} {
 		if err := checkID(id); err != nil {
 			return PipelineRun{}, err
 		}
 	}
-	if len(run.Config) > maxConfig {
-		return PipelineRun{}, fmt.Errorf("%w: the pipeline file has %d bytes, more than %d", ErrTooLarge, len(run.Config), maxConfig)
+	if err := run.bound(); err != nil {
+		return PipelineRun{}, err
 	}
 	run.Status = cmp.Or(run.Status, RunStarting)
 	if run.Start.IsZero() {
@@ -107,17 +152,22 @@ func (r *Registry) CreateRun(run PipelineRun) (PipelineRun, error) {
 	return run, r.settle()
 }
 
-// UpdateRun changes a run; the error may be ErrUnknownRun. A run that has come to
-// an end gets its time from the registry. change is called under the registry's lock.
+// UpdateRun changes a run; the error may be ErrUnknownRun, ErrInvalidID or
+// ErrTooLarge. A run that has come to an end gets its time from the registry. change
+// is called under the registry's lock.
 func (r *Registry) UpdateRun(id string, change func(*PipelineRun)) (PipelineRun, error) {
 	r.mu.Lock()
 	known := r.runs.byID[id]
 	if known == nil {
 		r.mu.Unlock()
-		return PipelineRun{}, fmt.Errorf("%w: %q", ErrUnknownRun, id)
+		return PipelineRun{}, fmt.Errorf("%w: %.256q", ErrUnknownRun, id)
 	}
 	run := *known
 	change(&run)
+	if err := run.bound(); err != nil {
+		r.mu.Unlock()
+		return PipelineRun{}, err
+	}
 	if run.Status.Ended() && run.End.IsZero() {
 		run.End = time.Now()
 	}
@@ -141,7 +191,7 @@ func (r *Registry) GetRun(id string) (PipelineRun, error) {
 	defer r.mu.Unlock()
 	run := r.runs.byID[id]
 	if run == nil {
-		return PipelineRun{}, fmt.Errorf("%w: %q", ErrUnknownRun, id)
+		return PipelineRun{}, fmt.Errorf("%w: %.256q", ErrUnknownRun, id)
 	}
 	return *run, nil
 }

@@ -203,6 +203,16 @@ func (rec *record) saved() SavedService {
 	return s
 }
 
+// weigh finds the sizes of what was saved of a service.
+func (rec *record) weigh() {
+	said := Registration{
+		Inputs: rec.Inputs, Outputs: rec.Outputs, HealthEndpoint: rec.HealthEndpoint, Metadata: rec.Metadata,
+		Name: rec.Name, Description: rec.Description, Version: rec.Version,
+	}
+	rec.said = said.size()
+	rec.Metrics, rec.measured = bounded(rec.Metrics)
+}
+
 // recall takes over what was saved. Nobody is healthy by hearsay: services have
 // one TTL from now on to show that they live.
 func (r *Registry) recall(saved Saved) {
@@ -222,6 +232,8 @@ func (r *Registry) recall(saved Saved) {
 			continue
 		}
 		r.records[rec.ID] = rec
+		rec.weigh()
+		r.size += rec.said + rec.measured
 		for _, alias := range rec.aliases {
 			r.aliases[alias] = rec.ID
 		}

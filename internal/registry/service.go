@@ -89,6 +89,14 @@ type Service struct {
 	Revision uint64
 }
 
+// Unwell reports whether a service is known not to be healthy. Of one that has
+// not been heard since the control plane was started anew nothing is known yet,
+// nor of one that is expected and has neither registered nor beaten; one that has
+// left is about to end, which is no trouble.
+func (s *Service) Unwell() bool {
+	return !s.Healthy && !s.Left && s.Tier != Unheard && (s.Registered || s.Adopted)
+}
+
 // Event is something that happened to a service.
 type Event struct {
 	Time time.Time

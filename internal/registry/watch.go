@@ -46,26 +46,27 @@ type Update struct {
 	// left, have expired, or that the filter lets through no more.
 	Changed []Service
 	Gone    []string
-	// All is true when Changed is all there are: at the beginning, and when the
-	// watcher has been so slow that changes it has not seen are not known any more.
+	// All is true when nothing that was told before counts any more: at the
+	// beginning, and when the watcher has been so slow that changes it has not seen
+	// are not known any more. Changed here and in what follows is all there are.
 	All bool
 	// Revision is the registry's, of the last change that the watcher has been told of.
 	Revision uint64
 }
 
 // Watch yields all services that the filter lets through and then what changes
-// among them, without a gap, until ctx is done. Several changes of one service
-// may become one. A heartbeat is no change.
+// among them, without a gap, until ctx is done, a few at a time. Several changes of
+// one service may become one. A heartbeat is no change.
 func (r *Registry) Watch(ctx context.Context, f Filter) iter.Seq[Update] {
 	return func(yield func(Update) bool) {
 		w := watcher{registry: r, filter: f, told: make(map[string]struct{})}
-		u := w.all()
+		w.all()
 		for {
+			u, wake := w.next()
 			if (u.All || len(u.Changed) > 0 || len(u.Gone) > 0) && !yield(u) {
 				return
 			}
-			var wake <-chan struct{}
-			if u, wake = w.next(); wake == nil {
+			if wake == nil {
 				continue
 			}
 			select {
@@ -83,36 +84,53 @@ type watcher struct {
 	filter   Filter
 	seen     uint64              // the revision it has been told of
 	told     map[string]struct{} // ids it has been told of, and not that they are gone
+	// rest are those of all services that are still to be told, anew is true before the first.
+	rest []*record
+	anew bool
 }
 
-// all returns all services.
-func (w *watcher) all() Update {
+// all begins to tell all services. They may be newer than seen when they are told:
+// then they are told once more.
+func (w *watcher) all() {
 	w.registry.mu.Lock()
 	w.seen = w.registry.revision
 	w.registry.mu.Unlock()
-	u := Update{All: true, Revision: w.seen}
 	w.filter.First = 0
-	u.Changed = w.registry.List(w.filter) // may be newer: then it is told once more
+	w.rest, w.anew = w.registry.ordered(), true
 	clear(w.told)
-	for i := range u.Changed {
-		w.told[u.Changed[i].ID] = struct{}{}
+}
+
+// some returns the next of all services. The caller holds the registry's lock.
+func (w *watcher) some() Update {
+	u := Update{All: w.anew, Revision: w.seen}
+	n := min(atOnce, len(w.rest))
+	for _, rec := range w.rest[:n] {
+		if rec.listed() && w.filter.Matches(&rec.Service) {
+			u.Changed = append(u.Changed, rec.Service)
+			w.told[rec.ID] = struct{}{}
+		}
 	}
+	w.rest, w.anew = w.rest[n:], false
 	return u
 }
 
-// next returns what has changed meanwhile; if nothing has, a channel that is
+// next returns what is to be told next; if there is nothing, a channel that is
 // closed at the next change.
 func (w *watcher) next() (u Update, wake <-chan struct{}) {
 	r := w.registry
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if w.seen == r.revision {
+	switch {
+	case w.anew || len(w.rest) > 0:
+		return w.some(), nil
+	case w.seen == r.revision:
 		return Update{}, r.changes.wake()
 	}
 	if !r.changes.known(w.seen) {
 		r.mu.Unlock()
 		defer r.mu.Lock()
-		return w.all(), nil
+		w.all()
+		return Update{}, nil
 	}
 	u.Revision = min(r.revision, w.seen+atOnce)
 	for n := w.seen + 1; n <= u.Revision; n++ {

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"maps"
+	"math"
 	"time"
 
 	"github.com/withobsrvr/flowctl/internal/registry"
@@ -67,7 +69,7 @@ func storedService(s *registry.SavedService) service {
 		Name: s.Name, Description: s.Description, Version: s.Version,
 		FirstSeen: s.FirstSeen, RegisteredAt: s.RegisteredAt, LastSeen: s.LastSeen,
 		Registered: s.Registered, Adopted: s.Adopted, Left: s.Left, Reported: string(s.Reported), Reason: s.Reason,
-		Metrics: s.Metrics, Attempt: s.Attempt, Aliases: s.Aliases, Gone: s.Gone, Deaf: s.Deaf,
+		Metrics: finite(s.Metrics), Attempt: s.Attempt, Aliases: s.Aliases, Gone: s.Gone, Deaf: s.Deaf,
 	}
 	for _, e := range s.History {
 		stored.History = append(stored.History, event{e.Time, string(e.Tier), e.Text})
@@ -94,7 +96,35 @@ func (s *service) restore(id string) registry.SavedService {
 }
 
 func storedRun(r *registry.PipelineRun) run {
-	return run{r.Pipeline, string(r.Status), r.Start, r.End, r.Config, r.Components, r.Error, r.Metrics}
+	stored := run{r.Pipeline, string(r.Status), r.Start, r.End, r.Config, r.Components, r.Error, r.Metrics}
+	m := &stored.Metrics
+	if odd(m.EventsPerSecond) {
+		m.EventsPerSecond = 0
+	}
+	m.Components = maps.Clone(m.Components)
+	for id, c := range m.Components {
+		if odd(c.ProcessingMilliseconds) {
+			c.ProcessingMilliseconds = 0
+			m.Components[id] = c
+		}
+	}
+	return stored
+}
+
+// odd reports whether JSON has no word for a number.
+func odd(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }
+
+// finite is metrics without those that JSON has no words for: a service sends
+// them again, if it still has them.
+func finite(metrics map[string]float64) map[string]float64 {
+	for _, v := range metrics {
+		if odd(v) {
+			metrics = maps.Clone(metrics)
+			maps.DeleteFunc(metrics, func(_ string, v float64) bool { return odd(v) })
+			return metrics
+		}
+	}
+	return metrics
 }
 
 func (r *run) restore(id string) registry.PipelineRun {

@@ -113,7 +113,7 @@ func save(tx *bbolt.Tx, batch registry.Batch) error {
 		}
 	}
 	for _, beat := range batch.Beats {
-		if err := put(beats, beat.ID, storedBeat{beat.LastSeen, beat.Metrics}); err != nil {
+		if err := put(beats, beat.ID, storedBeat{beat.LastSeen, finite(beat.Metrics)}); err != nil {
 			return err
 		}
 	}

@@ -493,7 +493,8 @@ type WatchServicesResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Changed []*Service             `protobuf:"bytes,1,rep,name=changed,proto3" json:"changed,omitempty"`
 	Gone    []string               `protobuf:"bytes,2,rep,name=gone,proto3" json:"gone,omitempty"`
-	// Changed is all there are: at the beginning, and for a reader that was too slow.
+	// What was told before does not count any more: at the beginning, and for a reader
+	// that was too slow. Changed here and in what follows is all there are.
 	All bool `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
 	// Instance names this start of the control plane: revisions of another one are
 	// other numbers.
