@@ -87,6 +87,18 @@ func (e *Engine) ask(ctx context.Context, request func(context.Context) error) e
 	return err
 }
 
+// closing returns an error if the engine takes no new connections: one that ends ends
+// its containers first, while connections it has still work, after a fashion.
+func (e *Engine) closing(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.patience)
+	defer cancel()
+	conn, err := e.client.Dialer()(ctx)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
 // failed says what could not be done, and whether it was for lack of an answer.
 func (e *Engine) failed(doing string, err error) error {
 	switch {

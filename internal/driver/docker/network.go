@@ -41,6 +41,9 @@ func (d *Driver) Open(ctx context.Context) (Network, error) {
 	if info.Info.OSType != "linux" {
 		return Network{}, fmt.Errorf("prepare the run: %s runs %s containers, and flowctl needs linux", d.name, info.Info.OSType)
 	}
+	d.mu.Lock()
+	d.opened = true
+	d.mu.Unlock()
 	n := Network{Name: d.runName(), Host: hostName, Init: hasInit(info)}
 	var inspected client.NetworkInspectResult
 	err = d.ask(ctx, func(ctx context.Context) error {
