@@ -1,5 +1,5 @@
-# flowctl as one static program: the control plane (server), plan, translate and
-# what else needs nothing of the machine. scripts/build-docker-images.sh makes
+# flowctl as one static program: the control plane (server), plan and what else
+# needs nothing of the machine. scripts/build-docker-images.sh makes
 # .image/rootfs.tar. A tar, because builders keep the times and owners of what is
 # in one: the same files make the same layer.
 FROM scratch

@@ -14,6 +14,13 @@ cd "$(dirname "$0")/.."
 . scripts/rootfs.sh
 prefix=${PREFIX:-withobsrvr} tag=${TAG:-latest}
 
+# Two at a time would pack each other's files. macOS has no flock: there it is for
+# the user to see to.
+if [ "$(uname -s)" = Linux ]; then
+	exec 9<scripts/build-docker-images.sh
+	flock 9
+fi
+
 # stage CONTEXT: an empty folder for a root file system, below the context.
 stage() {
 	root=$PWD/$1/.image/root
@@ -41,7 +48,7 @@ node_app() {
 	rm -r "$app/dist/test" "$sdk/dist/test" "$sdk/dist/examples" "$sdk/package-lock.json"
 }
 
-# node_base: prints the image to build the consumer on.
+# node_base [OPTION...]: prints the image to build the consumer on.
 node_base() {
 	official=$(sed -n 's/^ARG BASE=//p' components/consumer_app/Dockerfile)
 	if [ -n "${NODE_BASE:-}" ]; then
@@ -50,10 +57,11 @@ node_base() {
 		echo "$official"
 	else
 		echo "$official cannot be pulled: building on this machine's own node instead" >&2
-		PREFIX=$prefix scripts/build-node-base.sh
+		PREFIX=$prefix scripts/build-node-base.sh "$@"
 	fi
 }
 
+base=$(node_base "$@")
 scripts/build-components.sh # what the consumer is compiled with
 
 # What only a checkout knows is said only there.
@@ -83,7 +91,6 @@ for name in stellar-live-source-datalake ttp-processor; do
 	build "$prefix/$name:$tag" "components/$name" "$@"
 done
 
-base=$(node_base)
 stage components/consumer_app
 node_app
 pack "$root" components/consumer_app/.image/rootfs.tar

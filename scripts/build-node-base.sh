@@ -2,7 +2,8 @@
 # Builds an image with this machine's own node in it, and prints its name:
 # withobsrvr/node-base:VERSION. It is for machines where no registry can be
 # reached; its files come from this machine alone, in a few seconds. It has node
-# and the libraries that node is linked to, and no shell.
+# and the libraries that node is linked to, and no shell. Arguments go to
+# `docker build`.
 #
 #   DOCKER, PREFIX  as for build-docker-images.sh
 #   NODE            the program, node
@@ -39,6 +40,7 @@ cat >"$work/Dockerfile" <<-EOF
 	ENTRYPOINT ["node"]
 EOF
 build "$name" "$work" "$@" >&2
-ran=$("$engine" run --rm --network none "$name" --version) && [ "$ran" = "$version" ] ||
+ran=$("$engine" run --rm --network none "$name" --version) || ran=nothing
+[ "$ran" = "$version" ] ||
 	fail "$node does not run in an image made of it and its libraries: set NODE_BASE to an image that can be pulled"
 echo "$name"
