@@ -75,23 +75,28 @@ func (l *lab) with(t *testing.T) *lab {
 
 func (l *lab) version() {
 	want := l.inspect(l.t, "flowctl", "first").label("version")
-	out, err := l.once(l.image("flowctl", "first"), "version")
+	out, err := l.once("--network", "none", l.image("flowctl", "first"), "version")
 	if err != nil || !strings.HasPrefix(out, "flowctl "+want+" (") {
 		l.t.Errorf("got %q, %v, want version %s", out, err, want)
 	}
 }
 
-// A second server on the volume of the first knows that one's database.
+// A server can be asked from outside, and a second one on its volume finds its
+// database.
 func (l *lab) server() {
-	volume := l.prefix
+	volume, network := l.prefix, l.prefix+"-server"
+	l.do("network", "create", "--label", l.label, network)
 	l.do("volume", "create", "--label", l.label, volume)
 	for range 2 {
-		c := l.strict("--volume", volume+":/var/lib/flowctl", l.image("flowctl", "first"), "server", "--address", "0.0.0.0")
+		c := l.strict("--network", network, "--publish-all", "--volume", volume+":/var/lib/flowctl", l.image("flowctl", "first"), "server", "--address", "0.0.0.0")
 		c.await(`control plane listening.* database=/var/lib/flowctl/control-plane\.db`)
+		if got := c.get("8080", "/readyz"); got != "ok\n" {
+			l.t.Errorf("/readyz answers %q, want ok", got)
+		}
 		c.stop()
 		l.do("rm", "--volumes", c.id)
 	}
-	out, err := l.once("--volume", volume+":/var/lib/flowctl", l.image("flowctl", "first"), "server", "--check-db")
+	out, err := l.once("--network", "none", "--volume", volume+":/var/lib/flowctl", l.image("flowctl", "first"), "server", "--check-db")
 	if err != nil {
 		l.t.Errorf("the database that the servers left: %v\n%s", err, out)
 	}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -157,20 +158,30 @@ func (c *container) await(pattern string) {
 	c.t.Fatalf("no line matches %q in\n%s", pattern, c.do("logs", c.id))
 }
 
-// healthy asks the published port for the component's own verdict.
-func (c *container) healthy(port string) {
+// get asks the published port.
+func (c *container) get(port, path string) string {
 	c.t.Helper()
 	address, _, _ := strings.Cut(c.do("port", c.id, port), "\n")
 	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Get("http://" + address + "/health")
+	response, err := client.Get("http://" + address + path)
 	if err != nil {
-		c.t.Error(err)
-		return
+		c.t.Fatal(err)
 	}
 	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return string(body)
+}
+
+// healthy asks a component for its own verdict.
+func (c *container) healthy(port string) {
+	c.t.Helper()
 	var report struct{ Status string }
-	if err := json.NewDecoder(response.Body).Decode(&report); err != nil || report.Status != "healthy" {
-		c.t.Errorf("health on port %s is %q, %v, want healthy", port, report.Status, err)
+	answer := c.get(port, "/health")
+	if err := json.Unmarshal([]byte(answer), &report); err != nil || report.Status != "healthy" {
+		c.t.Errorf("health on port %s is %s, want healthy", port, answer)
 	}
 }
 

@@ -25,7 +25,7 @@ func TestSandboxImages(t *testing.T) {
 	t.Run("redis", func(t *testing.T) { l.with(t).redis(network) })
 	t.Run("postgres", func(t *testing.T) { l.with(t).postgres(network) })
 	t.Run("postgres without a password", func(t *testing.T) {
-		out, err := l.with(t).once(l.image("postgres", "first"))
+		out, err := l.with(t).once("--network", "none", l.image("postgres", "first"))
 		if err == nil || !strings.Contains(out, "POSTGRES_PASSWORD is not set") {
 			t.Errorf("got %q, %v, want a sentence and an error", out, err)
 		}
