@@ -15,4 +15,4 @@ VOLUME /var/lib/flowctl
 WORKDIR /pipeline
 USER 65532:65532
 EXPOSE 8080
-ENTRYPOINT ["flowctl"]
+ENTRYPOINT ["/usr/bin/flowctl"]

@@ -37,6 +37,7 @@ cat >"$work/Dockerfile" <<-EOF
 	LABEL org.opencontainers.image.title="node-base" org.opencontainers.image.version="$version" \\
 	      org.opencontainers.image.description="Node $version of the machine that built this image"
 	ADD rootfs.tar /
+	ENV PATH=/usr/local/bin:/usr/bin:/bin
 	ENTRYPOINT ["node"]
 EOF
 build "$name" "$work" "$@" >&2

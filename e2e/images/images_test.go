@@ -30,11 +30,11 @@ var images = map[string]struct {
 	facts
 	limit int
 }{
-	"flowctl": {facts{"65532:65532", []string{"flowctl"}, []string{"8080/tcp"}, "flowctl"}, 30e6},
+	"flowctl": {facts{"65532:65532", []string{"/usr/bin/flowctl"}, []string{"8080/tcp"}, "flowctl"}, 30e6},
 	"stellar-live-source-datalake": {
-		facts{"65532:65532", []string{"stellar-live-source-datalake"}, []string{"50051/tcp", "8088/tcp"}, "stellar-live-source-datalake"}, 40e6,
+		facts{"65532:65532", []string{"/usr/bin/stellar-live-source-datalake"}, []string{"50051/tcp", "8088/tcp"}, "stellar-live-source-datalake"}, 40e6,
 	},
-	"ttp-processor": {facts{"65532:65532", []string{"ttp-processor"}, []string{"50052/tcp", "8089/tcp"}, "ttp-processor"}, 40e6},
+	"ttp-processor": {facts{"65532:65532", []string{"/usr/bin/ttp-processor"}, []string{"50052/tcp", "8089/tcp"}, "ttp-processor"}, 40e6},
 	"consumer-app":  {facts{"65532:65532", []string{"node", "/app/dist/src/main.js"}, []string{"3000/tcp"}, "consumer-app"}, 280e6},
 }
 

@@ -189,7 +189,7 @@ func (c *container) healthy(port string) {
 // its exit code tells.
 func (c *container) stop() {
 	c.t.Helper()
-	c.do("stop", "--time", "2", c.id)
+	c.do("stop", "-t", "2", c.id)
 	c.exited("0")
 }
 
