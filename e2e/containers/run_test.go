@@ -204,3 +204,15 @@ func TestApply(t *testing.T) {
 	}
 	f.Stop()
 }
+
+// Components of before there was an SDK do not say who they are: in containers too it is
+// found out.
+func TestUnnamed(t *testing.T) {
+	p := newPlace(t)
+	f := p.run(p.flow("  sources:\n" + component("one", ", registration: required", "-join", "unnamed") + component("two", ", registration: required", "-join", "made-up") +
+		"  sinks:\n" + component("b", "", "-role", "sink", "-after", "1h")))
+	f.Await(`\sone +\| registered as one$`)
+	f.Await(`\stwo +\| registered as two$`)
+	f.Await(`\sb +\* ready: `)
+	f.Stop()
+}
