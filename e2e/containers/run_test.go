@@ -216,3 +216,21 @@ func TestUnnamed(t *testing.T) {
 	f.Await(`\sb +\* ready: `)
 	f.Stop()
 }
+
+// A control plane that is shared must listen where containers reach it.
+func TestSharedControlPlane(t *testing.T) {
+	p := newPlace(t)
+	file := p.flow("  sources:\n" + component("a", "") + "  sinks:\n" + component("b", "", "-role", "sink", "-after", "1h"))
+	local := p.Start("server", "--port", "0", "--db-path", "")
+	endpoint := local.Await(`(127\.0\.0\.1:\d+)`)[1]
+	p.Want(3, "containers cannot reach the control plane at "+endpoint, "run", file, "--control-plane", endpoint)
+	local.Stop()
+
+	open := p.Start("server", "--address", "0.0.0.0", "--insecure", "--port", "0", "--db-path", "")
+	port := open.Await(`address=\S+:(\d+) `)[1]
+	f := p.run(file, "--control-plane", "localhost:"+port)
+	f.Await(`\sb +\* ready: `)
+	p.Want(0, p.pipeline+"/a", "list", "-e", "localhost:"+port)
+	f.Stop()
+	open.Stop()
+}
