@@ -43,7 +43,11 @@ func (e *Engine) openContainers(ctx context.Context) (problems []string) {
 		e.guardian.Containers()
 		c.bequeath = e.guardian.Bequeath
 	}
-	c.driver = docker.New(docker.Options{Engine: engine, Pipeline: e.opts.Pipeline.Name, Run: e.runID, Owner: owner, Notice: e.tell})
+	opts := docker.Options{Engine: engine, Pipeline: e.opts.Pipeline.Name, Run: e.runID, Owner: owner, Notice: e.tell}
+	if e.opts.Beside.Network != "" {
+		opts.Beside = []string{e.opts.Beside.Network}
+	}
+	c.driver = docker.New(opts)
 	if c.network, err = c.driver.Open(ctx); err != nil {
 		return []string{err.Error()}
 	}

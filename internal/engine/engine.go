@@ -53,6 +53,8 @@ type Options struct {
 	Guardian []string
 	// ShutdownTimeout bounds the whole stop if it is shorter than the longest grace; 0: no other bound.
 	ShutdownTimeout time.Duration
+	// Beside is a sandbox that the pipeline's containers are connected with.
+	Beside Beside
 	// Environ is what components inherit, as KEY=value.
 	Environ []string
 	// Progress is told, while New is under way, how the pulls of images are going; nil
@@ -60,6 +62,14 @@ type Options struct {
 	Progress func(text string)
 	// Logger receives flowctl's own troubles; nil discards them.
 	Logger *slog.Logger
+}
+
+// Beside is a sandbox.
+type Beside struct {
+	// Network is what it is called on the container engine; "" is no sandbox.
+	Network string
+	// Services are what is found there.
+	Services []plan.Service
 }
 
 // Engine is one pipeline with its control plane.
@@ -182,6 +192,7 @@ func (e *Engine) planOptions(previous *plan.Plan) plan.Options {
 		Endpoint:     e.plane.endpoint(),
 		Gateway:      gateway, ContainerEndpoint: containerEndpoint,
 		ServiceID:         e.plane.serviceID,
+		Services:          e.opts.Beside.Services,
 		Credentials:       e.plane.credentials,
 		HeartbeatInterval: e.plane.heartbeatInterval(),
 		RunID:             e.runID,

@@ -34,6 +34,9 @@ func (r *resolver) neighbours(c *pipeline.Component) []string {
 			hosts = append(hosts, other.ID)
 		}
 	}
+	for _, s := range r.opts.Services {
+		hosts = append(hosts, s.ID)
+	}
 	return hosts
 }
 
@@ -111,6 +114,13 @@ func (r *resolver) there(c *pipeline.Component, port int) (address string, known
 				return "", true
 			default:
 				return r.address(c, other.ID, p), true
+			}
+		}
+	}
+	for _, s := range r.opts.Services {
+		for _, p := range s.Ports {
+			if p.Host == port {
+				return s.ID + ":" + strconv.Itoa(p.Container), true
 			}
 		}
 	}

@@ -55,6 +55,9 @@ type Options struct {
 	Engine *Engine
 	// Pipeline and Run are what the containers belong to; Run is unique for ever.
 	Pipeline, Run string
+	// Beside are networks, by name or id, that the containers are in besides the run's
+	// own.
+	Beside []string
 	// Owner, if not empty, says on everything that is made who made it, for Leftovers.
 	Owner string
 	// Notice is told how the pulls of images are going, and of what the engine warns,
