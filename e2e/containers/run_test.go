@@ -57,6 +57,11 @@ func TestOperate(t *testing.T) {
 	}
 	p.Want(0, "", "start", "b")
 	f.Stop()
+	var past struct{ Components []struct{ ID, Image, Digest string } }
+	p.JSON(&past, "runs", "show")
+	if c := past.Components[0]; c.Image != a.Image || c.Digest != a.Digest {
+		t.Errorf("the history has %+v", c)
+	}
 	volume := p.pipeline + "_kept"
 	if p.docker("volume", "ls", "-q", "--filter", "name="+volume) != volume {
 		t.Error("the named volume is gone")

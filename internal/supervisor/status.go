@@ -114,7 +114,7 @@ func (a *actor) enter(state State, reason string, edits ...func(*Status)) {
 		data["pid"] = strconv.Itoa(after.PID)
 	}
 	if after.Container != "" {
-		data["container"] = after.Container
+		maps.Copy(data, map[string]string{"container": after.Container, "image": after.Image, "digest": after.Digest})
 	}
 	if state.Ended() && after.Exit != nil {
 		maps.Copy(data, map[string]string{"exit_code": strconv.Itoa(after.Exit.Code)})
