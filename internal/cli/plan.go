@@ -75,9 +75,13 @@ func (a *app) plan(opts planOptions) error {
 // makePlan is plan.New. What is no problem of the file is one of the flags.
 func makePlan(p *pipeline.Pipeline, opts plan.Options) (*plan.Plan, error) {
 	planned, err := plan.New(p, opts)
+	return planned, planError(err)
+}
+
+func planError(err error) error {
 	var problems pipeline.Problems
 	if err != nil && !errors.As(err, &problems) {
-		return nil, usageError{err}
+		return usageError{err}
 	}
-	return planned, err
+	return err
 }

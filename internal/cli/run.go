@@ -241,12 +241,11 @@ func (a *app) prepare(ctx context.Context, opts runOptions) (*engine.Engine, err
 		return nil, err
 	}
 	opts.engine.StateDir = engine.DefaultStateDir(a.getenv)
-	// Nothing may be touched for a file that cannot be run.
-	planned, err := makePlan(p, plan.Options{Orchestrator: opts.engine.Orchestrator, Environ: a.Env})
+	containers, err := plan.NeedsContainers(p, opts.engine.Orchestrator)
 	if err != nil {
-		return nil, err
+		return nil, planError(err)
 	}
-	a.reap(ctx, opts.engine.StateDir, planned.HasContainers())
+	a.reap(ctx, opts.engine.StateDir, containers)
 	opts.engine.Guardian = a.guardian()
 	opts.engine.Progress = func(text string) { fmt.Fprintln(a.Err, "flowctl: "+text) }
 	return engine.New(ctx, opts.engine)

@@ -16,8 +16,10 @@ import (
 const unknownGateway = "<gateway>"
 
 // contained reports whether a component runs in a container.
-func (r *resolver) contained(c *pipeline.Component) bool {
-	return cmp.Or(c.Driver, r.orchestrator) == Containers
+func (r *resolver) contained(c *pipeline.Component) bool { return contained(c, r.orchestrator) }
+
+func contained(c *pipeline.Component, orchestrator string) bool {
+	return cmp.Or(c.Driver, orchestrator) == Containers
 }
 
 // gateway is what containers call this machine.

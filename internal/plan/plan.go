@@ -188,6 +188,13 @@ func orchestrator(p *pipeline.Pipeline, asked string) (string, error) {
 	return "", pipeline.Problems{problem}
 }
 
+// NeedsContainers reports whether a plan of the pipeline with this Options.Orchestrator
+// would have containers. It fails if there is no such orchestrator.
+func NeedsContainers(p *pipeline.Pipeline, asked string) (bool, error) {
+	name, err := orchestrator(p, asked)
+	return slices.ContainsFunc(p.Components, func(c pipeline.Component) bool { return contained(&c, name) }), err
+}
+
 // HasContainers reports whether any component runs in a container.
 func (p *Plan) HasContainers() bool {
 	return slices.ContainsFunc(p.Components, func(c Component) bool { return c.Container != nil })

@@ -46,7 +46,7 @@ func resolvePorts(p *pipeline.Pipeline, orchestrator string, allocate func() (in
 	for i := range p.Components {
 		c := &p.Components[i]
 		settle := a.process
-		if cmp.Or(c.Driver, orchestrator) == Containers {
+		if contained(c, orchestrator) {
 			settle = a.container
 		}
 		ports, err := settle(c)
