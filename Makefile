@@ -22,6 +22,10 @@ build: ## Build bin/flowctl
 components: ## Build the components of the token-transfer pipeline and the Node SDK
 	@scripts/build-components.sh
 
+.PHONY: images
+images: ## Build the container images of flowctl and the components
+	@scripts/build-docker-images.sh
+
 .PHONY: demo
 demo: build components ## Run the real token-transfer pipeline on a real ledger
 	@components/ledger-lake/bin/ledger-lake --dir $(DEMO)/lake
@@ -68,7 +72,7 @@ generate: .tools/buf ## Generate code, the JSON Schema and the reference from th
 
 .PHONY: clean
 clean: ## Remove everything that was built
-	rm -rf bin .tools $(DEMO) components/*/bin sdk/node/dist sdk/node/node_modules components/consumer_app/node/dist components/consumer_app/node/node_modules
+	rm -rf bin .tools .image components/*/.image $(DEMO) components/*/bin sdk/node/dist sdk/node/node_modules components/consumer_app/node/dist components/consumer_app/node/node_modules
 
 # The generators and the linter have a module of their own: flowctl's stays small.
 .tools/%: tools/go.mod tools/go.sum

@@ -31,10 +31,11 @@ var layers = map[string][]string{
 	"internal/registry":     {"internal/journal"},
 	"internal/plan":         {"internal/pipeline", "internal/driver"},
 
-	"internal/guardian":          {"internal/procid"},
-	"internal/driver/process":    {"internal/driver", "internal/procid"},
-	"internal/driver/docker":     {"internal/driver"},
-	"internal/driver/drivertest": {"internal/driver"},
+	"internal/guardian":                 {"internal/procid"},
+	"internal/driver/process":           {"internal/driver", "internal/procid"},
+	"internal/driver/docker":            {"internal/driver"},
+	"internal/driver/drivertest":        {"internal/driver"},
+	"internal/driver/docker/dockertest": {},
 
 	"internal/driver":   {},
 	"internal/journal":  {},

@@ -66,6 +66,9 @@ func TestTokenTransferPipeline(t *testing.T) {
 	f.await(regexp.QuoteMeta(wantTTP))
 	f.wantExit(0)
 	wantFree(t, p.ports...)
+	if out := f.out.String(); strings.Contains(out, "have they been built for each other") {
+		t.Error("the pipeline's own components declare event types that do not fit")
+	}
 	for _, id := range []string{"stellar-live-source-datalake", "ttp-processor"} {
 		f.await(fmt.Sprintf(`\s%s +\* ready: `, id))
 	}

@@ -8,7 +8,7 @@ root=$PWD
 
 go_component() {
 	cd "$root/components/$1"
-	go build -o "bin/$1" .
+	CGO_ENABLED=0 go build -trimpath -o "bin/$1" .
 }
 
 # outdated STAMP PATH...: is anything below the paths newer than the stamp?

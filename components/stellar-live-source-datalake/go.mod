@@ -13,6 +13,7 @@ require (
 	github.com/withobsrvr/flowctl/components/ledger-lake v0.0.0-00010101000000-000000000000
 	github.com/withobsrvr/flowctl/components/ttpapi v0.0.0
 	go.uber.org/goleak v1.3.0
+	golang.org/x/crypto/x509roots/fallback v0.0.0-20261030153154-30a33513ff6d
 	google.golang.org/grpc v1.85.0
 )
 

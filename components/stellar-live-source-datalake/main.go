@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	_ "golang.org/x/crypto/x509roots/fallback" // the authorities of buckets' certificates, where the system has none
+
 	"github.com/withobsrvr/flowctl/components/stellar-live-source-datalake/internal/datalake"
 	"github.com/withobsrvr/flowctl/components/ttpapi/grpcserver"
 	"github.com/withobsrvr/flowctl/components/ttpapi/rawledger"

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/x509"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -31,8 +33,13 @@ import (
 
 // TestMain lets the test binary play the component in a process of its own.
 func TestMain(m *testing.M) {
-	if os.Getenv("PLAY_COMPONENT") == "yes" {
+	switch os.Getenv("PLAY_COMPONENT") {
+	case "yes":
 		main()
+		return
+	case "roots":
+		pool, err := x509.SystemCertPool()
+		fmt.Println(err, err == nil && !pool.Equal(x509.NewCertPool()))
 		return
 	}
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("go.opencensus.io/stats/view.(*worker).start"))
@@ -181,6 +188,15 @@ func TestHealthReflectionAndMetrics(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("got %s, want %s in it", answer, want)
 		}
+	}
+}
+
+// An image made from scratch has no file with authorities.
+func TestKnowsAuthoritiesWhereTheSystemHasNone(t *testing.T) {
+	command := exec.Command(os.Args[0])
+	command.Env = []string{"PLAY_COMPONENT=roots", "SSL_CERT_FILE=/nowhere", "SSL_CERT_DIR=/nowhere"}
+	if out, err := command.CombinedOutput(); err != nil || string(out) != "<nil> true\n" {
+		t.Errorf("got %s, %v, want no error and authorities", out, err)
 	}
 }
 

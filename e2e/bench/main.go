@@ -51,7 +51,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.BoolVar(&o.quick, "quick", false, "fewer rounds and less output: under 40 seconds on two cores")
 	f.BoolVar(&o.json, "json", false, "print JSON, with every sample, in place of the table")
 	f.StringVar(&o.flowctl, "flowctl", "bin/flowctl", "the flowctl to measure")
-	only := f.String("run", "", "measure only the groups that match: start, restart, stubborn, idle, logs, follow, plane, version, overhead")
+	only := f.String("run", "", "measure only the groups that match: start, restart, stubborn, idle, logs, follow, plane, containers, version, overhead")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -120,6 +120,7 @@ var groups = []group{
 	{"logs", measureLogs},
 	{"follow", measureFollow},
 	{"plane", measurePlane},
+	{"containers", measureContainers},
 	{"version", measureVersion},
 	{"overhead", measureOverhead},
 }
@@ -140,6 +141,10 @@ type scale struct {
 	lines, logRounds int
 	// planeRounds is how often each control plane is put to work.
 	planeRounds int
+	// containers are the lengths of chains of containers, containerRounds how often each
+	// is started.
+	containers      []int
+	containerRounds int
 	// execs is how often a program that ends at once is run.
 	execs int
 }
@@ -147,10 +152,10 @@ type scale struct {
 var (
 	full = scale{
 		sizes: []int{3, 10, 50, 200}, rounds: 11, killRounds: 3, stubborn: 200, stubbornRounds: 3,
-		idle: 10 * time.Second, lines: 1_000_000, logRounds: 7, planeRounds: 7, execs: 41,
+		idle: 10 * time.Second, lines: 1_000_000, logRounds: 7, planeRounds: 7, containers: []int{3, 10}, containerRounds: 7, execs: 41,
 	}
 	quick = scale{
 		sizes: []int{3, 10, 50, 200}, rounds: 3, killRounds: 1, stubborn: 200, stubbornRounds: 1,
-		idle: 5 * time.Second, lines: 1_000_000, logRounds: 3, planeRounds: 3, execs: 15,
+		idle: 5 * time.Second, lines: 1_000_000, logRounds: 3, planeRounds: 3, containers: []int{3}, containerRounds: 2, execs: 15,
 	}
 )

@@ -120,6 +120,19 @@ func (a *Authority) issue(party string, template *x509.Certificate) error {
 	return writePEM(certFile, "CERTIFICATE", der)
 }
 
+// Share lets others than this user read the files of a party, and the authority's
+// own certificate: a container that is given them may run as anybody. The folder
+// they are in stays closed.
+func (a *Authority) Share(party string) error {
+	cert, key := a.Files(party)
+	for _, file := range []string{a.CA(), cert, key} {
+		if err := os.Chmod(file, 0o644); err != nil {
+			return fmt.Errorf("share the certificate of %s: %w", party, err)
+		}
+	}
+	return nil
+}
+
 // Close takes the files away.
 func (a *Authority) Close() error { return os.RemoveAll(a.dir) }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,8 +20,10 @@ func newCleanCmd(a *app) *cobra.Command {
 		Use:   "clean",
 		Short: "Stop what runs have left behind whose flowctl was killed",
 		Long: `Clean looks for runs of yours whose flowctl is dead, stops the processes that
-are left of them and removes their files. It touches nothing else: not the runs
-that are running, and no process that has only got the number of one that was.
+are left of them and removes their containers, networks and files. It touches
+nothing else: not the runs that are running, no process that has only got the number
+of one that was, and of the container engine only what carries the label of such a
+run. Volumes that have a name are data, and stay.
 
 It is rarely needed. When flowctl is killed, its guardian does the same within a
 second; 'flowctl run' does it before it starts anything.`,
@@ -30,8 +33,10 @@ second; 'flowctl run' does it before it starts anything.`,
   # Stop and remove it
   flowctl clean`,
 		Args: maxArgs(0),
-		RunE: func(*cobra.Command, []string) error {
-			left, err := engine.Clean(engine.DefaultStateDir(a.getenv), dryRun)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			left, err := engine.Clean(cmd.Context(), engine.CleanOptions{
+				StateDir: engine.DefaultStateDir(a.getenv), DryRun: dryRun, Getenv: a.getenv, Labelled: true,
+			})
 			if err != nil {
 				return err
 			}
@@ -61,24 +66,9 @@ second; 'flowctl run' does it before it starts anything.`,
 // printLeftovers says for each run what was left, and what became of it.
 func printLeftovers(w io.Writer, left []engine.Leftover, dryRun bool) error {
 	for _, l := range left {
-		what := fmt.Sprintf("Run %s was killed", l.RunID)
-		switch {
-		case l.RunID == "":
-			what = l.File
-		case l.Rebooted:
-			what += " before this machine was started anew; only its file was left"
-		case len(l.Processes) == 0:
-			what += "; only its file was left"
-		default:
-			var names []string
-			for _, p := range l.Processes {
-				names = append(names, fmt.Sprintf("%s (pid %d)", p.Program, p.PID))
-			}
-			verb := "stopped"
-			if dryRun {
-				verb = "still alive"
-			}
-			what += fmt.Sprintf("; %s: %s", verb, strings.Join(names, ", "))
+		what := l.File
+		if l.RunID != "" {
+			what = whatWasLeft(l, dryRun)
 		}
 		if l.Error != "" {
 			what += ": " + l.Error
@@ -90,9 +80,36 @@ func printLeftovers(w io.Writer, left []engine.Leftover, dryRun bool) error {
 	return nil
 }
 
-// reap cleans before a run: what an older one left may hold the ports it needs.
-func (a *app) reap(stateDir string) {
-	left, err := engine.Clean(stateDir, false)
+// whatWasLeft says it of one run.
+func whatWasLeft(l engine.Leftover, dryRun bool) string {
+	what := fmt.Sprintf("Run %s was killed", l.RunID)
+	if l.Rebooted {
+		what += " before this machine was started anew"
+	}
+	verbs := [2]string{"stopped", "removed"}
+	if dryRun {
+		verbs = [2]string{"still alive", "still there"}
+	}
+	var names []string
+	for _, p := range l.Processes {
+		names = append(names, fmt.Sprintf("%s (pid %d)", p.Program, p.PID))
+	}
+	if len(names) > 0 {
+		what += fmt.Sprintf("; %s: %s", verbs[0], strings.Join(names, ", "))
+	}
+	if l.Containers+l.Networks > 0 {
+		what += fmt.Sprintf("; %s: %s, %s", verbs[1], plural(l.Containers, "container"), plural(l.Networks, "network"))
+	}
+	if len(names)+l.Containers+l.Networks == 0 {
+		what += "; only its file was left"
+	}
+	return what
+}
+
+// reap cleans before a run: what an older one left may hold the ports it needs. The
+// container engine is asked about runs without a file only if this one needs it.
+func (a *app) reap(ctx context.Context, stateDir string, containers bool) {
+	left, err := engine.Clean(ctx, engine.CleanOptions{StateDir: stateDir, Getenv: a.getenv, Labelled: containers})
 	if err != nil {
 		a.report(err)
 		return

@@ -171,11 +171,11 @@ func (e *explainer) sentence(ctx context.Context, c controlplane.Component) stri
 		}
 		return text
 	case supervisor.Registering:
-		return fmt.Sprintf("%s has not registered with the control plane, for %s already: its process (pid %d) lives and nothing else is missing", id, since, c.PID)
+		return fmt.Sprintf("%s has not registered with the control plane, for %s already: its %s lives and nothing else is missing", id, since, whatLives(c.Status))
 	case supervisor.Degraded:
 		text := fmt.Sprintf("%s is degraded: %s", id, cmpText(healthOf(c, planned, e.look.at), reason))
-		if word := processState(c.PID); word != "" {
-			text += fmt.Sprintf("; its process (pid %d) is %s", c.PID, word)
+		if word := stateOf(c.Status); word != "" {
+			text += fmt.Sprintf("; its %s is %s", whatLives(c.Status), word)
 		}
 		return text
 	case supervisor.Backoff:
@@ -247,7 +247,7 @@ func (e *explainer) advice(c controlplane.Component) []string {
 	case supervisor.Registering:
 		return []string{logs, "a program without an SDK never registers: give it registration: none, or optional"}
 	case supervisor.Degraded:
-		if processState(c.PID) == suspended {
+		if stateOf(c.Status) == suspended {
 			return []string{fmt.Sprintf("kill -CONT %d", c.PID), restart}
 		}
 	case supervisor.Pending, supervisor.Waiting:

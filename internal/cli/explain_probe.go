@@ -10,6 +10,7 @@ import (
 
 	"github.com/withobsrvr/flowctl/internal/plan"
 	"github.com/withobsrvr/flowctl/internal/probe"
+	"github.com/withobsrvr/flowctl/internal/supervisor"
 )
 
 // probeTimeout bounds the one question that explain asks itself.
@@ -17,6 +18,22 @@ const probeTimeout = 2 * time.Second
 
 // suspended is the word for a process that was stopped by a signal.
 const suspended = "suspended (SIGSTOP)"
+
+// whatLives is a component's process or container.
+func whatLives(s supervisor.Status) string {
+	if s.Container != "" {
+		return s.Place()
+	}
+	return "process (" + s.Place() + ")"
+}
+
+// stateOf is processState for a component that is a process.
+func stateOf(s supervisor.Status) string {
+	if s.Container != "" {
+		return "" // its pid is another machine's, perhaps
+	}
+	return processState(s.PID)
+}
 
 // processState is a word for a process of this machine that does not run as it
 // should; "" when there is nothing to say or nothing is known.

@@ -102,7 +102,7 @@ func (h *household) run(name, spec string) (eng *engine.Engine, end func()) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	eng, err = engine.New(engine.Options{
+	eng, err = engine.New(context.Background(), engine.Options{
 		Pipeline: p, LogDir: filepath.Join(h.t.TempDir(), "logs"), StateDir: filepath.Join(h.dir, "flowctl"),
 		Environ: []string{"PATH=" + os.Getenv("PATH")},
 	})

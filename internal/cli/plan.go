@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -58,18 +59,29 @@ func (a *app) plan(opts planOptions) error {
 	if err != nil {
 		return err
 	}
-	planned, err := plan.New(p, plan.Options{
+	planned, err := makePlan(p, plan.Options{
 		Orchestrator: opts.orchestrator,
 		Endpoint:     plan.Endpoint(opts.address, opts.port),
 		Environ:      a.Env,
 	})
-	switch {
-	case err != nil && opts.orchestrator != "":
-		return usageError{err}
-	case err != nil:
+	if err != nil {
 		return err
 	}
 	return a.print(opts.output, planned.View(opts.all), func(w io.Writer) error {
 		return planned.Print(w, plan.PrintOptions{All: opts.all, Color: a.Color})
 	})
+}
+
+// makePlan is plan.New. What is no problem of the file is one of the flags.
+func makePlan(p *pipeline.Pipeline, opts plan.Options) (*plan.Plan, error) {
+	planned, err := plan.New(p, opts)
+	return planned, planError(err)
+}
+
+func planError(err error) error {
+	var problems pipeline.Problems
+	if err != nil && !errors.As(err, &problems) {
+		return usageError{err}
+	}
+	return err
 }

@@ -16,7 +16,6 @@ import (
 	"golang.org/x/term"
 
 	"github.com/withobsrvr/flowctl/internal/controlplane"
-	"github.com/withobsrvr/flowctl/internal/engine"
 	"github.com/withobsrvr/flowctl/internal/pipeline"
 )
 
@@ -146,7 +145,7 @@ func exitCode(err error) int {
 	var usage usageError
 	var problems pipeline.Problems
 	var environment environmentError
-	var preflight *engine.PreflightError
+	var machine interface{ Environment() bool }
 	var interrupted *interruptedError
 	var timeout timeoutError
 	var refused *controlplane.RunError
@@ -156,7 +155,7 @@ func exitCode(err error) int {
 		return 0
 	case errors.As(err, &usage), errors.As(err, &problems):
 		return 2
-	case errors.As(err, &environment), errors.As(err, &preflight):
+	case errors.As(err, &environment), errors.As(err, &machine) && machine.Environment():
 		return 3
 	case errors.As(err, &timeout):
 		return 4

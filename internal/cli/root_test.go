@@ -110,7 +110,7 @@ func TestCommandLines(t *testing.T) {
 		{"run --nope", 2, "", "unknown flag: --nope\nSee 'flowctl run --help'"},
 		{"run --status-interval soon", 2, "", "See 'flowctl run --help'"},
 		{"run " + good + " --status-interval 0s", 2, "", "must be longer than 0"},
-		{"run " + good + " --orchestrator docker", 2, "", "docker"},
+		{"run " + good + " --orchestrator docker", 2, "", "it has no image"},
 		{"run " + good + " --orchestrator dokcer", 2, "", `there is no orchestrator "dokcer"`},
 		{"run not-there.yaml", 2, "", "not-there.yaml"},
 		{"run " + bad, 2, "", `unknown field (did you mean "command"?)`},

@@ -16,6 +16,7 @@ import (
 	"github.com/withobsrvr/flowctl/internal/driver"
 	"github.com/withobsrvr/flowctl/internal/engine"
 	"github.com/withobsrvr/flowctl/internal/pipeline"
+	"github.com/withobsrvr/flowctl/internal/plan"
 	"github.com/withobsrvr/flowctl/internal/supervisor"
 )
 
@@ -51,8 +52,9 @@ Ctrl-C stops the components in order, dependents first; a second one kills them.
 
 Exit codes: 0 the pipeline completed or was stopped after it had been ready,
 1 a component failed, 2 the command line or the file is wrong, 3 something on
-this machine is in the way (a port, a missing program), 4 a detached run was not
-ready in time, 130 or 143 interrupted before everything was ready, or forced.`,
+this machine is in the way (a port, a missing program, a container engine that does
+not answer), 4 a detached run was not ready in time, 130 or 143 interrupted before
+everything was ready, or forced.`,
 		Example: `  # Run flow.yml of this folder
   flowctl run
 
@@ -67,6 +69,9 @@ ready in time, 130 or 143 interrupted before everything was ready, or forced.`,
 
   # Encrypted: a certificate for each component, made for this run
   flowctl run pipeline.yaml --tls auto
+
+  # With containers: the same file, each component from its image
+  flowctl run pipeline.yaml --orchestrator container
 
   # Share a control plane with other pipelines
   flowctl run pipeline.yaml --control-plane localhost:8080`,
@@ -84,7 +89,7 @@ ready in time, 130 or 143 interrupted before everything was ready, or forced.`,
 	}
 	f := cmd.Flags()
 	e := &opts.engine
-	f.StringVar(&e.Orchestrator, "orchestrator", "", "where components run: process (default: what the file says, else process)")
+	f.StringVar(&e.Orchestrator, "orchestrator", "", "where components run that do not say it themselves: process or container (default: what the file says, else process)")
 	plane := &opts.plane.plane
 	f.StringVar(&plane.Address, "control-plane-address", "127.0.0.1", "address the control plane listens on, or unix:///path of a socket")
 	f.IntVar(&plane.Port, "control-plane-port", 8080, "port the control plane listens on, 0 for a free one")
@@ -116,7 +121,7 @@ func (a *app) run(ctx context.Context, opts runOptions) error {
 	everyday := collectSeldom(a.getenv)
 	defer everyday()
 
-	eng, err := a.assemble(opts, signals)
+	eng, err := a.assemble(ctx, opts, signals)
 	if err != nil {
 		return err
 	}
@@ -162,23 +167,36 @@ func (a *app) run(ctx context.Context, opts runOptions) error {
 	return caught.outcome(eng.LogPath, err)
 }
 
+// tidying is how long what is being prepared may take to end after a signal.
+const tidying = 2 * time.Second
+
 // assemble reads the file and checks everything that can be checked. A signal
 // meanwhile ends that: nothing has been started yet.
-func (a *app) assemble(opts runOptions, signals <-chan os.Signal) (*engine.Engine, error) {
+func (a *app) assemble(ctx context.Context, opts runOptions, signals <-chan os.Signal) (*engine.Engine, error) {
 	type result struct {
 		engine *engine.Engine
 		err    error
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	done := make(chan result, 1)
 	go func() {
-		eng, err := a.prepare(opts)
+		eng, err := a.prepare(ctx, opts)
 		done <- result{eng, err}
 	}()
 	select {
 	case r := <-done:
 		return r.engine, r.err
 	case sig := <-signals:
-		return nil, &interruptedError{signal: sig} // what is being read may never end
+		cancel()
+		select {
+		case r := <-done:
+			if r.engine != nil {
+				r.engine.Close()
+			}
+		case <-time.After(tidying): // what is being read may never end; the guardian removes what was made
+		}
+		return nil, &interruptedError{signal: sig}
 	}
 }
 
@@ -205,7 +223,7 @@ func (o *runOptions) controlPlane(a *app) (engine.ControlPlane, error) {
 }
 
 // prepare makes an engine of what was asked for.
-func (a *app) prepare(opts runOptions) (*engine.Engine, error) {
+func (a *app) prepare(ctx context.Context, opts runOptions) (*engine.Engine, error) {
 	if opts.statusInterval <= 0 {
 		return nil, usageError{errors.New("--status-interval must be longer than 0")}
 	}
@@ -223,28 +241,14 @@ func (a *app) prepare(opts runOptions) (*engine.Engine, error) {
 		return nil, err
 	}
 	opts.engine.StateDir = engine.DefaultStateDir(a.getenv)
-	if opts.engine.Orchestrator, err = orchestrator(opts.engine.Orchestrator, p.Driver); err != nil {
-		return nil, err
+	containers, err := plan.NeedsContainers(p, opts.engine.Orchestrator)
+	if err != nil {
+		return nil, planError(err)
 	}
-	a.reap(opts.engine.StateDir)
+	a.reap(ctx, opts.engine.StateDir, containers)
 	opts.engine.Guardian = a.guardian()
-	return engine.New(opts.engine)
-}
-
-// orchestrator settles where components run: the flag, else the file, else here.
-func orchestrator(flag, file string) (string, error) {
-	name := flag
-	if name == "" {
-		name = file
-	}
-	switch name {
-	case "", "process", "local":
-		return "process", nil
-	case "container", "docker", "kubernetes", "k8s":
-		return "", usageError{fmt.Errorf("the %s orchestrator comes with a later version; this one runs local processes: --orchestrator process", name)}
-	default:
-		return "", usageError{fmt.Errorf("there is no orchestrator %q; use process", name)}
-	}
+	opts.engine.Progress = func(text string) { fmt.Fprintln(a.Err, "flowctl: "+text) }
+	return engine.New(ctx, opts.engine)
 }
 
 // interrupt turns signals into a stop and then a kill.

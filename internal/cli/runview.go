@@ -141,7 +141,7 @@ func stoppingLine(eng *engine.Engine, snap engine.Snapshot, now time.Time) strin
 		for _, planned := range eng.Plan().Components {
 			if planned.ID == c.Status.Component {
 				left := max(planned.Stop.Grace-now.Sub(c.Since), 0)
-				parts = append(parts, fmt.Sprintf("%s (pid %d, %s sent %s ago, killed in %s)", planned.ID, c.PID,
+				parts = append(parts, fmt.Sprintf("%s (%s, %s sent %s ago, killed in %s)", planned.ID, c.Place(),
 					"SIG"+strings.TrimPrefix(planned.Stop.Signal, "SIG"), now.Sub(c.Since).Round(time.Second), left.Round(time.Second)))
 			}
 		}

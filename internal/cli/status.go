@@ -40,6 +40,9 @@ type componentStatus struct {
 	Attempt   int          `json:"attempt"`
 	Restarts  int          `json:"restarts"`
 	PID       int          `json:"pid,omitempty"`
+	Container string       `json:"container,omitempty"`
+	Image     string       `json:"image,omitempty"`
+	Digest    string       `json:"digest,omitempty"`
 	StartedAt time.Time    `json:"started_at,omitzero"`
 	ReadyAt   time.Time    `json:"ready_at,omitzero"`
 	RetryAt   time.Time    `json:"retry_at,omitzero"`
@@ -162,7 +165,7 @@ func statusOf(run *operated, l look, ids []string) runStatus {
 		}
 		row := componentStatus{
 			ID: id, Role: string(c.Status.Role), State: string(c.State), Reason: c.Status.Reason, Since: c.Since,
-			Attempt: c.Attempt, Restarts: c.Restarts, PID: c.PID, StartedAt: c.StartedAt, ReadyAt: c.ReadyAt, RetryAt: c.RetryAt,
+			Attempt: c.Attempt, Restarts: c.Restarts, PID: c.PID, Container: c.Container, Image: c.Image, Digest: c.Digest, StartedAt: c.StartedAt, ReadyAt: c.ReadyAt, RetryAt: c.RetryAt,
 			LastExit: exitOf(c.Exit), Health: healthOf(c, l.planned(id), l.at),
 		}
 		if c.Service != nil {
@@ -192,7 +195,7 @@ func healthOf(c controlplane.Component, planned plan.ComponentView, now time.Tim
 		h.LastHeartbeat = c.Service.LastSeen
 	}
 	switch {
-	case c.PID == 0:
+	case !c.Lives():
 		h.Text = "-"
 	case c.State == supervisor.Starting && planned.Probe != nil:
 		h.Fact, h.Text = "probe", "probe has not passed"
@@ -209,6 +212,8 @@ func healthOf(c controlplane.Component, planned plan.ComponentView, now time.Tim
 		h.Fact, h.OK, h.Text = "heartbeat", true, "heartbeat "+age(now.Sub(c.Service.LastSeen))+" ago"
 	case planned.Probe != nil:
 		h.Fact, h.OK, h.Text = "probe", true, "probe passes"
+	case c.Container != "":
+		h.Fact, h.OK, h.Text = "container", true, "container lives"
 	default:
 		h.Fact, h.OK, h.Text = "process", true, "process lives"
 	}
@@ -222,7 +227,10 @@ func printStatus(out io.Writer, s runStatus, now time.Time) error {
 	fmt.Fprintln(w, "ID\tROLE\tSTATE\tAGE\tATTEMPT\tRESTARTS\tPID\tLAST EXIT\tHEALTH\tREASON")
 	for _, c := range s.Components {
 		pid, exit := "-", "-"
-		if c.PID > 0 {
+		switch {
+		case c.Container != "":
+			pid = driver.Ref{Container: c.Container}.Short()
+		case c.PID > 0:
 			pid = fmt.Sprint(c.PID)
 		}
 		if c.LastExit != nil {

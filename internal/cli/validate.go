@@ -80,14 +80,12 @@ func (a *app) check(file, orchestrator string) (checked, error) {
 	r.problems = warnings
 	if err == nil {
 		r.components = len(p.Components)
-		_, err = plan.New(p, plan.Options{Orchestrator: orchestrator, Environ: a.Env})
+		_, err = makePlan(p, plan.Options{Orchestrator: orchestrator, Environ: a.Env})
 	}
 	var problems pipeline.Problems
 	switch {
 	case errors.As(err, &problems):
 		r.problems = append(r.problems, problems...)
-	case err != nil && orchestrator != "":
-		return r, usageError{err}
 	case err != nil:
 		return r, err
 	}

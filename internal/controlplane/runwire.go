@@ -20,7 +20,7 @@ func snapshotToWire(s Snapshot) *runv1.Snapshot {
 	for _, c := range s.Components {
 		w.Components = append(w.Components, &runv1.Component{
 			Id: c.Status.Component, Role: string(c.Status.Role), State: string(c.State), Reason: c.Status.Reason,
-			Since: timeToWire(c.Since), Attempt: int32(c.Attempt), Pid: int32(c.PID),
+			Since: timeToWire(c.Since), Attempt: int32(c.Attempt), Pid: int32(c.PID), Container: c.Container, Image: c.Image, Digest: c.Digest,
 			StartedAt: timeToWire(c.StartedAt), ReadyAt: timeToWire(c.ReadyAt), EndedAt: timeToWire(c.EndedAt),
 			Restarts: int32(c.Restarts), RetryAt: timeToWire(c.RetryAt), Exit: exitToWire(c.Exit), Service: spokenToWire(c.Service),
 		})
@@ -34,7 +34,7 @@ func snapshotFromWire(w *runv1.Snapshot) Snapshot {
 		s.Components = append(s.Components, Component{
 			Status: supervisor.Status{
 				Component: c.GetId(), Role: pipeline.Role(c.GetRole()), State: supervisor.State(c.GetState()), Reason: c.GetReason(),
-				Since: timeFromWire(c.GetSince()), Attempt: int(c.GetAttempt()), PID: int(c.GetPid()),
+				Since: timeFromWire(c.GetSince()), Attempt: int(c.GetAttempt()), PID: int(c.GetPid()), Container: c.GetContainer(), Image: c.GetImage(), Digest: c.GetDigest(),
 				StartedAt: timeFromWire(c.GetStartedAt()), ReadyAt: timeFromWire(c.GetReadyAt()), EndedAt: timeFromWire(c.GetEndedAt()),
 				Restarts: int(c.GetRestarts()), RetryAt: timeFromWire(c.GetRetryAt()), Exit: exitFromWire(c.GetExit()),
 			},

@@ -132,6 +132,9 @@ type Ref struct {
 	Image, Digest string
 }
 
+// Short is the beginning of the container's id, as container engines show it.
+func (r Ref) Short() string { return r.Container[:min(len(r.Container), 12)] }
+
 // Exit says how an attempt ended.
 type Exit struct {
 	// Code is the exit status, or -1 when a signal ended the attempt.

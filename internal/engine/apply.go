@@ -28,8 +28,11 @@ func (e *Engine) Apply(ctx context.Context, file string, dryRun bool) ([]plan.Ch
 	if err != nil {
 		return nil, err
 	}
+	if next.HasContainers() && e.containers == nil {
+		return nil, fmt.Errorf("apply %s: a run that began without containers can get none; stop it and run the file anew", file)
+	}
 	changes := plan.Diff(current, next)
-	if problems := preflightChanges(current, next, changes); len(problems) > 0 {
+	if problems := e.preflightChanges(ctx, current, next, changes); len(problems) > 0 {
 		return nil, &PreflightError{Problems: problems}
 	}
 	if dryRun || len(changes) == 0 {
@@ -49,7 +52,7 @@ func (e *Engine) Apply(ctx context.Context, file string, dryRun bool) ([]plan.Ch
 
 // preflightChanges checks what is to be started. Ports that the running plan
 // holds are not taken by strangers.
-func preflightChanges(current, next *plan.Plan, changes []plan.Change) []string {
+func (e *Engine) preflightChanges(ctx context.Context, current, next *plan.Plan, changes []plan.Change) []string {
 	var ours []int
 	for _, c := range current.Components {
 		ours = append(ours, portsOf(c)...)
@@ -60,7 +63,7 @@ func preflightChanges(current, next *plan.Plan, changes []plan.Change) []string 
 			starting.Components = append(starting.Components, *c)
 		}
 	}
-	return preflight(starting, ours...)
+	return e.preflight(ctx, starting, ours...)
 }
 
 // added are the components of next that are new.

@@ -56,7 +56,7 @@ func TestClean(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dryRun := range []bool{true, false} {
-		left, err := Clean(dir, dryRun)
+		left, err := Clean(t.Context(), CleanOptions{StateDir: dir, DryRun: dryRun, Getenv: os.Getenv})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -85,7 +85,7 @@ func TestClean(t *testing.T) {
 	if _, err := os.Stat(half); err == nil {
 		t.Error("the half-written file is still there")
 	}
-	if left, err := Clean("", false); err != nil || len(left) != 0 {
+	if left, err := Clean(t.Context(), CleanOptions{Getenv: os.Getenv}); err != nil || len(left) != 0 {
 		t.Errorf("without a state folder: %v, %v", left, err)
 	}
 }

@@ -14,11 +14,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/withobsrvr/flowctl/internal/controlplane"
 	"github.com/withobsrvr/flowctl/internal/driver"
 	"github.com/withobsrvr/flowctl/internal/driver/process"
+	"github.com/withobsrvr/flowctl/internal/guardian"
 	"github.com/withobsrvr/flowctl/internal/journal"
 	"github.com/withobsrvr/flowctl/internal/metrics"
 	"github.com/withobsrvr/flowctl/internal/pipeline"
@@ -32,7 +34,8 @@ import (
 type Options struct {
 	// Pipeline is what to run; required.
 	Pipeline *pipeline.Pipeline
-	// Orchestrator is where components run: "process", the default.
+	// Orchestrator is where components run that do not say it themselves: see
+	// plan.Options.
 	Orchestrator string
 	// ControlPlane is the control plane that is started, or joined.
 	ControlPlane ControlPlane
@@ -50,10 +53,23 @@ type Options struct {
 	Guardian []string
 	// ShutdownTimeout bounds the whole stop if it is shorter than the longest grace; 0: no other bound.
 	ShutdownTimeout time.Duration
+	// Beside is a sandbox that the pipeline's containers are connected with.
+	Beside Beside
 	// Environ is what components inherit, as KEY=value.
 	Environ []string
+	// Progress is told, while New is under way, how the pulls of images are going; nil
+	// means that it stands in the journal only.
+	Progress func(text string)
 	// Logger receives flowctl's own troubles; nil discards them.
 	Logger *slog.Logger
+}
+
+// Beside is a sandbox.
+type Beside struct {
+	// Network is what it is called on the container engine; "" is no sandbox.
+	Network string
+	// Services are what is found there.
+	Services []plan.Service
 }
 
 // Engine is one pipeline with its control plane.
@@ -65,6 +81,9 @@ type Engine struct {
 	supervisor *supervisor.Supervisor
 	tracing    *tracing.Tracing
 	processes  *process.Driver
+	containers *containers        // nil if no component runs in one
+	guardian   *guardian.Guardian // until Run has it
+	preparing  atomic.Bool        // New is under way
 	logs       *logFiles
 	startedAt  time.Time
 	chronicle  chronicle
@@ -84,8 +103,10 @@ type Engine struct {
 
 // New plans the pipeline, opens the control plane's listener and checks
 // everything that can be checked before anything is started: all that is wrong
-// is in one *PreflightError. Whoever has an Engine must call Run or Close.
-func New(opts Options) (*Engine, error) {
+// is in one *PreflightError. If there are to be containers it makes their network and
+// pulls their images, and the end of ctx interrupts that. Whoever has an Engine must
+// call Run or Close.
+func New(ctx context.Context, opts Options) (*Engine, error) {
 	e := &Engine{opts: opts, runID: newRunID(opts.Pipeline.Name), startedAt: time.Now(), replanned: make(chan struct{}, 1)}
 	e.chronicle.exits = make(map[string][]PastExit)
 	e.asked, e.shutdown = context.WithCancel(context.Background())
@@ -93,14 +114,25 @@ func New(opts Options) (*Engine, error) {
 	if e.opts.Logger == nil {
 		e.opts.Logger = slog.New(slog.DiscardHandler)
 	}
+	e.processes = &process.Driver{Orphans: process.NewOrphans()}
 	e.journal = journal.New(journal.Options{})
+	e.preparing.Store(true)
+	defer e.preparing.Store(false)
 	problems := e.open()
 	allocated, err := e.makePlan()
+	if err == nil && len(problems) == 0 && e.plan.HasContainers() {
+		if problems = e.openContainers(ctx); len(problems) == 0 {
+			e.plan, err = plan.New(e.opts.Pipeline, e.planOptions(e.plan)) // now the addresses are known
+		}
+	}
+	if err == nil {
+		problems = append(problems, e.preflight(ctx, e.plan, allocated...)...)
+		err = context.Cause(ctx)
+	}
 	if err != nil {
 		e.Close()
 		return nil, err
 	}
-	problems = append(problems, preflight(e.plan, allocated...)...)
 	if len(problems) == 0 {
 		if err := e.plane.makeServer(e, e.opts.Logger); err != nil {
 			problems = append(problems, err.Error())
@@ -151,10 +183,16 @@ func (e *Engine) makePlan() (allocated []int, err error) {
 
 // planOptions are what this run plans with; previous is the plan that is to be replaced.
 func (e *Engine) planOptions(previous *plan.Plan) plan.Options {
+	gateway, containerEndpoint := "", ""
+	if e.containers != nil {
+		gateway, containerEndpoint = e.containers.network.Host, e.containers.endpoint
+	}
 	return plan.Options{
-		Orchestrator:      cmp.Or(e.opts.Orchestrator, "process"),
-		Endpoint:          e.plane.endpoint(),
+		Orchestrator: e.opts.Orchestrator,
+		Endpoint:     e.plane.endpoint(),
+		Gateway:      gateway, ContainerEndpoint: containerEndpoint,
 		ServiceID:         e.plane.serviceID,
+		Services:          e.opts.Beside.Services,
 		Credentials:       e.plane.credentials,
 		HeartbeatInterval: e.plane.heartbeatInterval(),
 		RunID:             e.runID,
@@ -166,15 +204,21 @@ func (e *Engine) planOptions(previous *plan.Plan) plan.Options {
 
 // assemble makes the parts that live while the pipeline runs.
 func (e *Engine) assemble() {
-	e.processes = &process.Driver{Orphans: process.NewOrphans()}
+	where := hosts{processes: e.processes}
+	if e.containers != nil {
+		where.containers = e.containers.driver
+	}
 	e.supervisor = supervisor.New(supervisor.Options{
-		Plan: e.plan, Driver: e.processes, Journal: e.journal, ShutdownTimeout: e.opts.ShutdownTimeout,
+		Plan: e.plan, Driver: where, Journal: e.journal, ShutdownTimeout: e.opts.ShutdownTimeout,
 		Hooks: supervisor.Hooks{
 			Begin: func(c plan.Component, attempt int) {
+				if err := e.plane.issue(c.ID, c.Container != nil); err != nil {
+					e.Notice(err.Error())
+				}
 				e.plane.expect(c.ID, registry.Role(c.Role), c.HealthPort, attempt)
 			},
 			End: func(c plan.Component, attempt int, exit driver.Exit) {
-				e.plane.exited(c.ID, "its process "+exit.String())
+				e.plane.exited(c.ID, "its "+runsAs(c)+" "+exit.String())
 				e.chronicle.exited(c.ID, attempt, exit)
 			},
 			Registered:   e.registered,
@@ -202,8 +246,6 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err != nil {
 		e.Notice("other terminals cannot find this run: " + err.Error())
 	}
-	defer removeRunFile()
-
 	parts.Go(func() { e.logs.run(ctl) })
 	e.plane.serve(ctl, &parts)
 	parts.Go(func() { e.tracing.Follow(ctl, e.journal, e.traced()) })
@@ -221,11 +263,14 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	err = e.supervisor.Run(ctx)
 	e.processes.Orphans.StopRun(e.runID)
+	left := e.closeContainers(context.WithoutCancel(ctx))
 	stop()
 	e.logs.close() // what they lack is told before the journal ends
 	e.endHistory(err)
 	e.journal.Close() // who follows it comes to its end
-	removeRunFile()
+	if !left {
+		removeRunFile()
+	}
 	cancel()
 	parts.Wait()
 	if err := e.tracing.Close(); err != nil {
@@ -255,6 +300,8 @@ func (e *Engine) getenv(name string) string {
 
 // Close ends what New has opened; after Run it does nothing.
 func (e *Engine) Close() {
+	e.closeContainers(context.Background())
+	e.dismissGuardian()
 	e.plane.close()
 	if e.logs != nil {
 		e.logs.close()
@@ -355,6 +402,14 @@ func (e *Engine) output(id string) (stdout, stderr io.WriteCloser) {
 
 // LogPath is the file that a component's complete output goes to.
 func (e *Engine) LogPath(id string) string { return filepath.Join(e.opts.LogDir, id+".log") }
+
+// runsAs is what a component is while it lives: a process, a container.
+func runsAs(c plan.Component) string {
+	if c.Container != nil {
+		return "container"
+	}
+	return "process"
+}
 
 // Snapshot is every state and service at one journal sequence number.
 type Snapshot = controlplane.Snapshot

@@ -104,7 +104,7 @@ func options(t *testing.T, p *pipeline.Pipeline) Options {
 // start makes an engine; it must be run.
 func start(t *testing.T, opts Options) *Engine {
 	t.Helper()
-	e, err := New(opts)
+	e, err := New(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}

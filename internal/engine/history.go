@@ -52,6 +52,9 @@ type PastComponent struct {
 	Reason   string           `json:"reason,omitempty"`
 	Attempts int              `json:"attempts"`
 	Restarts int              `json:"restarts"`
+	// Image and Digest are what its last container was made of.
+	Image  string `json:"image,omitempty"`
+	Digest string `json:"digest,omitempty"`
 	// Exits are how its attempts ended, the last maxExits of them.
 	Exits []PastExit `json:"exits"`
 }
@@ -161,7 +164,7 @@ func (e *Engine) writeHistory(outcome Outcome, reason string, ended time.Time) {
 	for _, s := range e.supervisor.Statuses() {
 		past.Components = append(past.Components, PastComponent{
 			ID: s.Component, Role: string(s.Role), State: s.State, Reason: s.Reason, Attempts: s.Attempt,
-			Restarts: s.Restarts, Exits: append([]PastExit{}, e.chronicle.exits[s.Component]...),
+			Restarts: s.Restarts, Image: s.Image, Digest: s.Digest, Exits: append([]PastExit{}, e.chronicle.exits[s.Component]...),
 		})
 	}
 	if err := writeJSON(historyFile(e.opts.StateDir, e.runID), past); err != nil {

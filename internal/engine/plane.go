@@ -70,7 +70,9 @@ type plane struct {
 	notice        func(string)
 	services      services
 
-	listener   net.Listener
+	listener net.Listener
+	// gateway is where containers reach it, if they do not at the listener.
+	gateway    net.Listener
 	store      *store.Bolt
 	registry   *registry.Registry
 	authority  *authority.Authority // nil without TLS
@@ -149,9 +151,9 @@ const (
 	componentParty = "component-"
 )
 
-// certify makes the certificates that the run needs of its own: with AutoTLS all
-// of them, with other TLS one for the operator, for the commands that find the
-// run by its run file.
+// certify makes an authority and a certificate for the operator, for the commands
+// that find the run by its run file. With AutoTLS the control plane is to have one of
+// it too, when it is known where it listens: see makeServer.
 func (p *plane) certify(dir string) (err error) {
 	if !p.opts.AutoTLS && !p.opts.TLS.Set() {
 		return nil
@@ -167,9 +169,6 @@ func (p *plane) certify(dir string) (err error) {
 	if err = p.authority.Issue(operatorParty, controlplane.OperatorURI()); err != nil || !p.opts.AutoTLS {
 		return err
 	}
-	if err = p.authority.Issue(planeParty, nil, p.hosts()...); err != nil {
-		return err
-	}
 	cert, key := p.authority.Files(planeParty)
 	p.opts.TLS = controlplane.TLSFiles{Cert: cert, Key: key, CA: p.authority.CA()}
 	return nil
@@ -180,6 +179,9 @@ func (p *plane) hosts() []string {
 	hosts := append([]string{"localhost", "127.0.0.1", "::1", "host.docker.internal"}, p.opts.Hosts...)
 	if name, err := os.Hostname(); err == nil {
 		hosts = append(hosts, name)
+	}
+	if p.gateway != nil {
+		hosts = append(hosts, p.gateway.Addr().(*net.TCPAddr).IP.String())
 	}
 	if addr, ok := p.listener.Addr().(*net.TCPAddr); ok && !addr.IP.IsUnspecified() {
 		return append(hosts, addr.IP.String())
@@ -195,6 +197,11 @@ func (p *plane) hosts() []string {
 
 // makeServer makes the server that serves the run.
 func (p *plane) makeServer(run controlplane.Run, logger *slog.Logger) (err error) {
+	if p.opts.AutoTLS {
+		if err := p.authority.Issue(planeParty, nil, p.hosts()...); err != nil {
+			return err
+		}
+	}
 	opts := controlplane.Options{
 		Registry: p.registry, Run: run, Pipeline: p.pipeline, Access: controlplane.Access{Token: p.token, Required: p.opts.AuthRequired || p.opts.AutoTLS},
 		TLS: p.opts.TLS, Hosts: p.opts.Hosts, Metrics: p.metrics.Handler(), Observe: p.metrics.Call, Trace: p.opts.Trace,
@@ -211,8 +218,12 @@ func (p *plane) makeServer(run controlplane.Run, logger *slog.Logger) (err error
 func (p *plane) serve(ctx context.Context, parts *sync.WaitGroup) {
 	p.served = true
 	parts.Go(func() { _ = p.registry.Run(ctx) })
+	listeners := []net.Listener{p.listener}
+	if p.gateway != nil {
+		listeners = append(listeners, p.gateway)
+	}
 	parts.Go(func() {
-		if err := p.server.Serve(ctx, p.listener); err != nil {
+		if err := p.server.Serve(ctx, listeners...); err != nil {
 			p.notice("the control plane has ended: " + err.Error())
 		}
 	})
@@ -296,13 +307,21 @@ func (p *plane) credentials(component string) map[string]string {
 	return told
 }
 
+// issue makes the certificate of a component, if it needs one. In a container it may
+// run as any user.
+func (p *plane) issue(id string, contained bool) error {
+	if !p.opts.AutoTLS {
+		return nil
+	}
+	err := p.authority.Issue(componentParty+id, identityOf(id))
+	if err == nil && contained {
+		err = p.authority.Share(componentParty + id)
+	}
+	return err
+}
+
 // expect says that an attempt of a component starts.
 func (p *plane) expect(id string, role registry.Role, healthPort, attempt int) {
-	if p.opts.AutoTLS {
-		if err := p.authority.Issue(componentParty+id, identityOf(id)); err != nil {
-			p.notice(err.Error())
-		}
-	}
 	var err error
 	if p.membership != nil {
 		err = p.membership.Expect(id, role, healthPort, attempt)
@@ -355,8 +374,10 @@ func fromAnywhere(path string) string {
 // close closes what openPlane has opened; it may be called again.
 func (p *plane) close() {
 	var errs []error
-	if p.listener != nil {
-		_ = p.listener.Close() // the server has, if it ran
+	for _, lis := range []net.Listener{p.listener, p.gateway} {
+		if lis != nil {
+			_ = lis.Close() // the server has, if it ran
+		}
 	}
 	if p.membership != nil && !p.served {
 		errs = append(errs, p.membership.Withdraw())

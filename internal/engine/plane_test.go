@@ -70,7 +70,7 @@ func TestAFailedStartLeavesASharedPlane(t *testing.T) {
 	join := controlplane.Target{Endpoint: sharedPlane(t, "token"), Token: "token"}
 	for range 2 {
 		p := load(t, "  sinks:\n    - {id: snk, command: [/none/such], registration: none}\n")
-		_, err := New(Options{Pipeline: p, ControlPlane: ControlPlane{Join: join}, LogDir: filepath.Join(t.TempDir(), "logs")})
+		_, err := New(t.Context(), Options{Pipeline: p, ControlPlane: ControlPlane{Join: join}, LogDir: filepath.Join(t.TempDir(), "logs")})
 		if problems, ok := err.(*PreflightError); !ok || len(problems.Problems) != 1 {
 			t.Fatalf("New: %v", err)
 		}

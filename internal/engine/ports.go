@@ -13,15 +13,22 @@ import (
 )
 
 // checkPort returns nil if nobody listens on port, on any address of this machine.
-func checkPort(port int) error {
-	lis, err := net.Listen("tcp", ":"+strconv.Itoa(port))
+func checkPort(port int) error { return checkPortAt("", port) }
+
+// checkPortAt returns nil if one can listen on a port of an address; "" is all of them.
+func checkPortAt(address string, port int) error {
+	lis, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(port)))
 	if err == nil {
 		return lis.Close()
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("port %d is held by %s", port, holder(port))
+		return heldBy(port, holder(port))
 	}
 	return fmt.Errorf("port %d cannot be used: %w", port, err)
+}
+
+func heldBy(port int, holder string) error {
+	return fmt.Errorf("port %d is held by %s", port, holder)
 }
 
 // holder names the program that listens on port, or that has a connection of its

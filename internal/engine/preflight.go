@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -15,9 +16,21 @@ import (
 // preflight returns everything that would keep a component from starting, one
 // sentence each: nothing is started before all of it is well. Ports in ours are
 // not looked at: this run itself holds them, or has just found them free.
-func preflight(p *plan.Plan, ours ...int) []string {
+func (e *Engine) preflight(ctx context.Context, p *plan.Plan, ours ...int) []string {
+	problems := checkProcesses(p.Components, ours)
+	if e.containers != nil && e.containers.endpoint != "" {
+		problems = append(problems, e.checkContainers(ctx, p.Components, ours)...)
+	}
+	return problems
+}
+
+// checkProcesses is preflight for the components that are processes.
+func checkProcesses(components []plan.Component, ours []int) []string {
 	var problems []string
-	for _, c := range p.Components {
+	for _, c := range components {
+		if c.Container != nil {
+			continue
+		}
 		if text := checkDir(c.Dir); text != "" {
 			problems = append(problems, fmt.Sprintf("%s: %s", c.ID, text))
 		}
@@ -29,11 +42,16 @@ func preflight(p *plan.Plan, ours ...int) []string {
 				continue
 			}
 			if err := checkPort(port); err != nil {
-				problems = append(problems, fmt.Sprintf("%s: %v; stop that program or give %s another port", c.ID, err, c.ID))
+				problems = append(problems, portProblem(c.ID, err))
 			}
 		}
 	}
 	return problems
+}
+
+// portProblem says what to do about a port that a component cannot have.
+func portProblem(id string, err error) string {
+	return fmt.Sprintf("%s: %v; stop that program or give %s another port", id, err, id)
 }
 
 func checkDir(dir string) string {

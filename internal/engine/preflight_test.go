@@ -50,7 +50,7 @@ func TestPreflightTellsEverythingAtOnce(t *testing.T) {
 	}
 	opts := options(t, p)
 	opts.ControlPlane.Port = control
-	_, err := New(opts)
+	_, err := New(t.Context(), opts)
 	var preflight *PreflightError
 	if !errors.As(err, &preflight) {
 		t.Fatalf("New = %v, want a PreflightError", err)
@@ -92,7 +92,7 @@ func TestALogFolderThatCannotBeMade(t *testing.T) {
 		t.Fatal(err)
 	}
 	opts.LogDir = filepath.Join(blocked, "logs")
-	_, err := New(opts)
+	_, err := New(t.Context(), opts)
 	var preflight *PreflightError
 	if !errors.As(err, &preflight) || len(preflight.Problems) != 1 {
 		t.Fatalf("New = %v, want a PreflightError about the log folder", err)

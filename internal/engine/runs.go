@@ -30,6 +30,8 @@ type Run struct {
 	// TLS are the files with which an encrypted one is reached.
 	TLS    RunTLS `json:"tls,omitzero"`
 	LogDir string `json:"log_dir"`
+	// Containers is true when the run may have some.
+	Containers bool `json:"containers,omitempty"`
 	// Token is what callers of flowctl.run.v1 must show. It is never printed.
 	Token     string    `json:"token"`
 	StartedAt time.Time `json:"started_at"`
@@ -90,7 +92,7 @@ func (e *Engine) writeRunFile() (remove func(), err error) {
 	run := Run{
 		ID: e.runID, Pipeline: e.plan.Pipeline, File: e.file(), Endpoint: target.Endpoint, LogDir: logs, Token: target.Token, StartedAt: e.startedAt,
 		TLS:          RunTLS{CA: target.TLS.CA, Cert: target.TLS.Cert, Key: target.TLS.Key, Pinned: target.Pinned},
-		ControlPlane: e.opts.ControlPlane.Join.Endpoint,
+		ControlPlane: e.opts.ControlPlane.Join.Endpoint, Containers: e.containers != nil,
 	}
 	if run.Process, err = procid.Self(); err != nil {
 		return remove, fmt.Errorf("write the run file: %w", err)

@@ -25,10 +25,10 @@ type target struct {
 
 // programTargets are a component's program and, if that is a symbolic link, what it leads to.
 func programTargets(c plan.Component) []target {
-	path := c.Command[0]
-	if !filepath.IsAbs(path) {
+	if c.Container != nil || !filepath.IsAbs(c.Command[0]) { // an image's program does not change
 		return nil
 	}
+	path := c.Command[0]
 	targets := []target{{component: c.ID, path: path, program: true}}
 	if real, err := filepath.EvalSymlinks(path); err == nil && real != path {
 		targets = append(targets, target{component: c.ID, path: real, program: true})

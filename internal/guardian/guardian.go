@@ -68,6 +68,9 @@ type Guardian struct {
 	record *os.File
 	size   int // of the record
 	groups map[int]procid.Process
+	// containers is true when the run has some; bequeathed when what it could not
+	// remove is the guardian's to remove.
+	containers, bequeathed bool
 }
 
 // New starts a guardian. Whoever has one must call Run.
@@ -119,7 +122,28 @@ func (g *Guardian) start() error {
 		return fmt.Errorf("start the guardian: %w", err)
 	}
 	g.process, g.pipe = cmd, write
+	if g.containers {
+		_, _ = write.WriteString(hasContainers) // there is room in a new pipe
+	}
 	return nil
+}
+
+// Containers tells the guardian that the run has containers from now on.
+func (g *Guardian) Containers() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.containers {
+		g.containers = true
+		_, _ = g.pipe.WriteString(hasContainers) // it fails if the guardian has ended, and the next one is told
+	}
+}
+
+// Bequeath leaves to the guardian what of the run could not be removed: Run then
+// ends without a goodbye, and the guardian goes on alone. The run file stays.
+func (g *Guardian) Bequeath() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.bequeathed = true
 }
 
 // Add tells the guardian of a process group, by the process that leads it.
@@ -157,8 +181,8 @@ func (g *Guardian) note(line string) {
 	_, _ = g.record.WriteString(line)
 }
 
-// Run keeps a guardian alive until ctx is done, and then says goodbye and
-// waits for its end. It returns nil.
+// Run keeps a guardian alive until ctx is done, and then says goodbye and waits
+// for its end, or, after Bequeath, does neither. It returns nil.
 func (g *Guardian) Run(ctx context.Context) error {
 	defer g.removeRecord()
 	for quick := 0; ; {
@@ -169,7 +193,9 @@ func (g *Guardian) Run(ctx context.Context) error {
 		}()
 		select {
 		case <-ctx.Done():
-			g.goodbye(ended)
+			if !g.leave() {
+				g.goodbye(ended)
+			}
 			return nil
 		case <-ended:
 		}
@@ -202,6 +228,13 @@ func (g *Guardian) restart(quick int) error {
 	return g.start()
 }
 
+// leave reports whether the guardian is left alone with what is left.
+func (g *Guardian) leave() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.bequeathed
+}
+
 // goodbye ends the guardian; ended is closed when it has ended.
 func (g *Guardian) goodbye(ended <-chan struct{}) {
 	g.mu.Lock()
@@ -227,7 +260,7 @@ func (g *Guardian) removeRecord() {
 		_ = g.pipe.Close()
 	}
 	_ = g.record.Close()
-	if g.opts.RunFile != "" {
+	if g.opts.RunFile != "" && !g.bequeathed {
 		_ = os.Remove(g.record.Name())
 	}
 }

@@ -2,6 +2,7 @@ package guardian
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,13 +20,21 @@ import (
 // TestMain is a guardian, when the tests start it as one.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "guardian" {
-		if err := Watch(os.Stdin, os.Args[2], append(os.Args, "")[3]); err != nil {
+		if err := Watch(os.Stdin, os.Args[2], append(os.Args, "")[3], removeContainers); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)
+}
+
+// removeContainers notes for which run it was called, and fails if it is told to.
+func removeContainers(runID string) error {
+	if text := os.Getenv("REMOVAL"); text != "" {
+		return errors.New(text)
+	}
+	return os.WriteFile(os.Getenv("REMOVED"), []byte(runID), 0o600)
 }
 
 // quick keeps the race detector from dwelling on the end of a process.

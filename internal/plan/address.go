@@ -16,8 +16,10 @@ import (
 const unknownGateway = "<gateway>"
 
 // contained reports whether a component runs in a container.
-func (r *resolver) contained(c *pipeline.Component) bool {
-	return cmp.Or(c.Driver, r.orchestrator) == Containers
+func (r *resolver) contained(c *pipeline.Component) bool { return contained(c, r.orchestrator) }
+
+func contained(c *pipeline.Component, orchestrator string) bool {
+	return cmp.Or(c.Driver, orchestrator) == Containers
 }
 
 // gateway is what containers call this machine.
@@ -33,6 +35,9 @@ func (r *resolver) neighbours(c *pipeline.Component) []string {
 		if other := &r.pipeline.Components[i]; r.contained(other) {
 			hosts = append(hosts, other.ID)
 		}
+	}
+	for _, s := range r.opts.Services {
+		hosts = append(hosts, s.ID)
 	}
 	return hosts
 }
@@ -111,6 +116,13 @@ func (r *resolver) there(c *pipeline.Component, port int) (address string, known
 				return "", true
 			default:
 				return r.address(c, other.ID, p), true
+			}
+		}
+	}
+	for _, s := range r.opts.Services {
+		for _, p := range s.Ports {
+			if p.Host == port {
+				return s.ID + ":" + strconv.Itoa(p.Container), true
 			}
 		}
 	}

@@ -133,7 +133,7 @@ func (r *resolver) relocateAll(c *pipeline.Component, out *Component, note func(
 		}
 	}
 	for i := range out.Env {
-		if v := &out.Env[i]; v.Origin != injected && v.Origin != inherited {
+		if v := &out.Env[i]; !slices.Contains([]string{injected, inherited, sandboxed}, v.Origin) {
 			move(v.Name, &v.Value)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 const (
 	injected  = "flowctl"
 	inherited = "inherited"
+	sandboxed = "sandbox" // in place of what a process inherits
 )
 
 // loopback is what a proxy must not be asked for.
@@ -30,6 +31,12 @@ func (r *resolver) environment(c *pipeline.Component) []EnvVar {
 		for _, kv := range r.opts.Environ {
 			if name, value, ok := strings.Cut(kv, "="); ok && name != "" && !private(name) {
 				set(name, value, inherited)
+			}
+		}
+	} else {
+		for _, s := range r.opts.Services {
+			for name, value := range s.Variables {
+				set(name, value, sandboxed)
 			}
 		}
 	}

@@ -79,7 +79,7 @@ type Edge struct {
 }
 
 // EnvVar is one variable of a component and where its value came from:
-// "env", "config", "env_file x", "flowctl" (injected) or "inherited".
+// "env", "config", "env_file x", "flowctl" (injected), "inherited" or "sandbox".
 type EnvVar struct{ Name, Value, Origin string }
 
 // Rewrite is one value that was changed for where the component runs.
@@ -118,6 +118,9 @@ type Options struct {
 	// none. Those that begin with FLOWCTL_TLS_ are files of this machine, which
 	// containers are given at CredentialFolder.
 	Credentials func(component string) map[string]string
+	// Services are those of a sandbox beside which the pipeline runs: containers are in
+	// its network.
+	Services []Service
 	// RunID, if not empty, is handed to components as FLOWCTL_RUN_ID.
 	RunID string
 	// AllocatePort finds a free TCP port of this host for each port the file leaves
@@ -127,6 +130,19 @@ type Options struct {
 	// Previous is the plan this one is to replace: ports it has allocated stay.
 	Previous *Plan
 }
+
+// Service is a service of a sandbox.
+type Service struct {
+	// ID is its name in the sandbox's network.
+	ID string
+	// Ports are those that this host offers.
+	Ports []ServicePort
+	// Variables tell a container where it is, by name.
+	Variables map[string]string
+}
+
+// ServicePort is one number on the host and in the service's container.
+type ServicePort struct{ Host, Container int }
 
 // New plans a pipeline. The error is pipeline.Problems when the file asks for
 // what cannot be done.
@@ -170,6 +186,13 @@ func orchestrator(p *pipeline.Pipeline, asked string) (string, error) {
 	problem.Text = fmt.Sprintf("the orchestrator %s comes with a later version of flowctl", p.Driver)
 	problem.Fix = "use --orchestrator process to run it with local processes, or --orchestrator container"
 	return "", pipeline.Problems{problem}
+}
+
+// NeedsContainers reports whether a plan of the pipeline with this Options.Orchestrator
+// would have containers. It fails if there is no such orchestrator.
+func NeedsContainers(p *pipeline.Pipeline, asked string) (bool, error) {
+	name, err := orchestrator(p, asked)
+	return slices.ContainsFunc(p.Components, func(c pipeline.Component) bool { return contained(&c, name) }), err
 }
 
 // HasContainers reports whether any component runs in a container.

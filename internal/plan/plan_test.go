@@ -410,3 +410,26 @@ func TestRandomGraphs(t *testing.T) {
 		}
 	}
 }
+
+// What a process finds at a port of this host a container finds in the sandbox's network.
+func TestBesideASandbox(t *testing.T) {
+	p := parse(t, `
+  sources:
+    - {id: a, image: x, driver: container, registration: none, env: {CACHE: "redis://localhost:6379/0"}}
+  sinks:
+    - {id: b, command: [x], registration: none, env: {CACHE: "redis://localhost:6379/0"}}
+`)
+	plan := make1(t, p, Options{Environ: []string{"REDIS_URL=redis://localhost:6379"}, Services: []Service{{
+		ID: "redis", Ports: []ServicePort{{Host: 6379, Container: 6380}}, Variables: map[string]string{"REDIS_URL": "redis://redis:6380"},
+	}}})
+	for id, want := range map[string]string{"a": "redis://redis:6380", "b": "redis://localhost:6379"} {
+		c, _ := plan.Component(id)
+		got := map[string]string{}
+		for _, v := range c.Env {
+			got[v.Name] = v.Value
+		}
+		if got["REDIS_URL"] != want || got["CACHE"] != want+"/0" {
+			t.Errorf("%s is told REDIS_URL=%s and CACHE=%s, want %s", id, got["REDIS_URL"], got["CACHE"], want)
+		}
+	}
+}

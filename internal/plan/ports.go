@@ -32,11 +32,12 @@ func (ports componentPorts) host(number int, name string) int {
 // resolvePorts settles the ports of all components. Ports that the previous plan
 // has allocated stay; allocate and previous may be nil.
 func resolvePorts(p *pipeline.Pipeline, orchestrator string, allocate func() (int, error), previous *Plan) (map[string]componentPorts, error) {
-	a := allocator{allocate: allocate, previous: previous, taken: map[int]bool{}}
+	a := allocator{allocate: allocate, previous: previous, taken: map[int]bool{}, health: map[int]bool{}}
 	for i := range p.Components {
 		c := &p.Components[i]
 		told, _ := c.ToldHealthPort()
 		a.taken[c.HealthPort], a.taken[told] = true, true
+		a.health[c.HealthPort], a.health[told] = true, true
 		for _, port := range c.Ports {
 			a.taken[port.HostPort] = true
 		}
@@ -45,7 +46,7 @@ func resolvePorts(p *pipeline.Pipeline, orchestrator string, allocate func() (in
 	for i := range p.Components {
 		c := &p.Components[i]
 		settle := a.process
-		if cmp.Or(c.Driver, orchestrator) == Containers {
+		if contained(c, orchestrator) {
 			settle = a.container
 		}
 		ports, err := settle(c)
@@ -62,6 +63,9 @@ type allocator struct {
 	allocate func() (int, error)
 	previous *Plan
 	taken    map[int]bool
+	// health are the ports of health endpoints, on this host or in containers: by them
+	// the control plane knows components that do not say who they are.
+	health map[int]bool
 }
 
 // before is the component as it was planned before; empty if it was not.
@@ -113,8 +117,8 @@ func (a *allocator) process(c *pipeline.Component) (ports componentPorts, err er
 	return ports, err
 }
 
-// defaultHealthPort is where the health endpoint in a container listens of which
-// the file says nothing: there it is in nobody's way.
+// defaultHealthPort is where the first health endpoint in a container listens of which
+// the file says nothing; the next ones follow.
 const defaultHealthPort = 8088
 
 // container settles the ports of a container. What is asked whether it is healthy
@@ -128,11 +132,15 @@ func (a *allocator) container(c *pipeline.Component) (ports componentPorts, err 
 	told, _ := c.ToldHealthPort()
 	ports.health = cmp.Or(c.HealthPort, told)
 	written := ports.health // offered under the same number, as that of a process
+	if before.Container != nil && written == 0 && !a.health[before.HealthPort] {
+		ports.health = before.HealthPort
+	}
 	for i := defaultHealthPort; ports.health == 0; i++ {
-		if !slices.ContainsFunc(ports.list, func(p pipeline.Port) bool { return p.ContainerPort == i }) {
+		if !a.health[i] && !slices.ContainsFunc(ports.list, func(p pipeline.Port) bool { return p.ContainerPort == i }) {
 			ports.health = i
 		}
 	}
+	a.health[ports.health] = true
 	asked := []int{written}
 	if c.Probe != nil {
 		asked = append(asked, probedPort(c.Probe, ports.health))

@@ -181,13 +181,11 @@ func (r *Registry) attribute(reg Registration) *record {
 		}
 	}
 	if port := endpointPort(reg.HealthEndpoint); port != 0 {
-		for _, rec := range r.expected {
-			if rec.running && rec.expected.HealthPort == port {
-				return rec
-			}
+		if rec := r.only(func(rec *record) bool { return rec.expected.HealthPort == port }); rec != nil {
+			return rec
 		}
 	}
-	if rec := r.onlyUnregistered(reg.Role); rec != nil {
+	if rec := r.only(func(rec *record) bool { return reg.Role != "" && !rec.Registered && rec.expected.Role == reg.Role }); rec != nil {
 		return rec
 	}
 	// A client that ignores the id it was given, and registers once more.
@@ -197,12 +195,13 @@ func (r *Registry) attribute(reg Registration) *record {
 	return nil
 }
 
-// onlyUnregistered returns the one running component of role that has not
-// registered, or nil if there is none or more than one. The caller holds r.mu.
-func (r *Registry) onlyUnregistered(role Role) *record {
+// only returns the one running component that is as wanted, or nil if there is none
+// or more than one: in containers several may use one number for their ports. The
+// caller holds r.mu.
+func (r *Registry) only(wanted func(*record) bool) *record {
 	var only *record
 	for _, rec := range r.expected {
-		if role == "" || !rec.running || rec.Registered || rec.expected.Role != role {
+		if !rec.running || !wanted(rec) {
 			continue
 		}
 		if only != nil {

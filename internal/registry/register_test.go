@@ -134,3 +134,23 @@ func TestAliasesAreBounded(t *testing.T) {
 		t.Error("the newest alias is forgotten")
 	}
 }
+
+// In containers several may use one number for their ports: then the number says nothing.
+func TestOnePortOfSeveral(t *testing.T) {
+	r := New(Options{})
+	for id, role := range map[string]Role{"a": Source, "b": Processor, "c": Sink, "d": Sink} {
+		if _, err := r.Expect(Expected{ID: id, Role: role, HealthPort: 8088}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for role, want := range map[Role]string{Source: "a", Processor: "b"} {
+		got, err := r.Register(Registration{HealthEndpoint: "http://localhost:8088/health", Role: role})
+		if err != nil || got.ID != want {
+			t.Errorf("the %s was attributed to %s, %v; want %s", role, got.ID, err, want)
+		}
+	}
+	got, err := r.Register(Registration{HealthEndpoint: "http://localhost:8088/health", Role: Sink})
+	if err != nil || got.ID == "c" || got.ID == "d" {
+		t.Errorf("a sink that may be either was attributed to %s, %v", got.ID, err)
+	}
+}

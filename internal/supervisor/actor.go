@@ -114,13 +114,13 @@ func (a *actor) retry(e end) step {
 		{e.permanent(), reason + ", which no restart can mend"},
 	} {
 		if final.holds {
-			a.fail(final.text, ended(e.exit))
+			a.fail(final.text, e.trouble, ended(e.exit))
 			return park
 		}
 	}
 	number, delay, ok := a.past.next(time.Now(), policy, e.readyFor)
 	if !ok {
-		a.fail(fmt.Sprintf("has failed for good after %d restarts within %s: it %s", policy.Attempts, briefly(policy.Window), reason), ended(e.exit))
+		a.fail(fmt.Sprintf("has failed for good after %d restarts within %s: it %s", policy.Attempts, briefly(policy.Window), reason), e.trouble, ended(e.exit))
 		return park
 	}
 	when := "at once"
@@ -216,7 +216,7 @@ func (a *actor) awaitDependencies() step {
 			a.enter(Stopped, reason)
 			return leave
 		case never != "":
-			a.fail(never)
+			a.fail(never, nil)
 			return park
 		case len(waiting) == 0:
 			return proceed
@@ -266,8 +266,8 @@ func satisfied(edge plan.Edge, dep Status) (met, never bool) {
 }
 
 // fail gives the component up, and the run with it unless the pipeline says otherwise.
-func (a *actor) fail(reason string, edits ...func(*Status)) {
-	failed := &FailedError{Component: a.id, Reason: reason}
+func (a *actor) fail(reason string, trouble error, edits ...func(*Status)) {
+	failed := &FailedError{Component: a.id, Reason: reason, Trouble: trouble}
 	for _, e := range a.supervisor.opts.Journal.Tail(a.id, tailLines) {
 		failed.Tail = append(failed.Tail, e.Text)
 	}
@@ -296,7 +296,7 @@ func stopReason(exit *driver.Exit) string {
 // ended records the end of an attempt.
 func ended(exit *driver.Exit) func(*Status) {
 	return func(s *Status) {
-		s.PID, s.EndedAt = 0, time.Now()
+		s.PID, s.Container, s.EndedAt = 0, "", time.Now()
 		if exit != nil {
 			s.Exit = exit
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"sync"
 	"time"
@@ -25,6 +26,8 @@ type end struct {
 	replacement *replacement
 	// failure is the predicate of a sentence, "" when there is none.
 	failure string
+	// trouble is why it could not be started or observed, nil if it could.
+	trouble error
 	// lived is how long it lived, readyFor how long it was ready.
 	lived, readyFor time.Duration
 }
@@ -60,6 +63,7 @@ type attempt struct {
 	watch                context.Context
 	watchers             sync.WaitGroup
 
+	ref                driver.Ref // zero until it lives
 	startedAt, readyAt time.Time
 	// lastBeats and lastProbes are the last verdicts; unhealthy fires when the
 	// component has been unhealthy for too long.
@@ -184,13 +188,17 @@ func (at *attempt) giveUp(e *end, failure string) {
 
 // live is called when the attempt lives.
 func (at *attempt) live(ref driver.Ref) {
-	at.startedAt = time.Now()
+	at.startedAt, at.ref = time.Now(), ref
 	reason := fmt.Sprintf("pid %d", ref.PID)
+	if ref.Container != "" {
+		reason = "container " + ref.Short()
+	}
 	if at.number > 1 {
 		reason += fmt.Sprintf(", attempt %d", at.number)
 	}
 	at.enter(Starting, reason, func(s *Status) {
 		s.Attempt, s.PID, s.StartedAt = at.number, ref.PID, at.startedAt
+		s.Container, s.Image, s.Digest = ref.Container, ref.Image, ref.Digest
 		s.ReadyAt, s.EndedAt, s.RetryAt = time.Time{}, time.Time{}, time.Time{}
 	})
 	if !at.signsReady() {
@@ -322,8 +330,10 @@ func (at *attempt) conclude(e *end, r result) {
 	}
 	switch {
 	case e.failure != "" || e.asked():
+	case at.ref != (driver.Ref{}) && errors.Is(r.err, driver.ErrUnavailable):
+		e.failure, e.trouble = "was lost: "+r.err.Error(), r.err
 	case r.err != nil:
-		e.failure = "could not be started: " + r.err.Error()
+		e.failure, e.trouble = "could not be started: "+r.err.Error(), r.err
 	case r.exit.Success():
 	case at.readyAt.IsZero() && at.signsReady():
 		e.failure = fmt.Sprintf("%s %s after its start, before it was ready", r.exit, briefly(e.lived))
@@ -351,15 +361,31 @@ func (at *attempt) ask() probe.Probe {
 	p := at.plan.Probe
 	switch {
 	case p.HTTP != nil:
-		return probe.HTTP("http://" + probe.Local(p.HTTP.Port) + p.HTTP.Path)
+		return probe.HTTP("http://" + at.address(p.HTTP.Port) + p.HTTP.Path)
 	case p.GRPC != nil:
-		return probe.GRPC(probe.Local(p.GRPC.Port), p.GRPC.Service)
+		return probe.GRPC(at.address(p.GRPC.Port), p.GRPC.Service)
 	case p.TCP != nil:
-		return probe.TCP(probe.Local(p.TCP.Port))
-	default:
-		spec := at.spec()
-		return probe.Exec(p.Exec, spec.Env, spec.Dir)
+		return probe.TCP(at.address(p.TCP.Port))
 	}
+	spec := at.spec()
+	if executor, ok := at.supervisor.opts.Driver.(driver.Executor); ok && at.ref.Container != "" {
+		return func(ctx context.Context) error { return executor.Exec(ctx, at.ref, p.Exec) }
+	}
+	return probe.Exec(p.Exec, spec.Env, spec.Dir)
+}
+
+// address is where a port of this machine is asked. A container is asked itself if
+// that can be done: who offers its ports accepts connections for it before it listens.
+func (at *attempt) address(port int) string {
+	if at.plan.Container == nil || !at.ref.Address.IsValid() {
+		return probe.Local(port)
+	}
+	for _, p := range at.plan.Container.Ports {
+		if p.Host == port {
+			return netip.AddrPortFrom(at.ref.Address, uint16(p.Container)).String()
+		}
+	}
+	return probe.Local(port)
 }
 
 func timing(p *pipeline.Probe) probe.Timing {

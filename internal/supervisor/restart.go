@@ -1,10 +1,12 @@
 package supervisor
 
 import (
+	"errors"
 	"math"
 	"math/rand/v2"
 	"time"
 
+	"github.com/withobsrvr/flowctl/internal/driver"
 	"github.com/withobsrvr/flowctl/internal/pipeline"
 )
 
@@ -44,7 +46,11 @@ func backoff(p pipeline.Restart, n int, chance float64) time.Duration {
 }
 
 // permanent reports whether starting again cannot help: the program could not
-// be started at all, or a shell or container engine said so by its exit code.
+// be started at all, or a shell or container engine said so by its exit code. A
+// host that is away may come back.
 func (e end) permanent() bool {
+	if errors.Is(e.trouble, driver.ErrUnavailable) {
+		return false
+	}
 	return e.exit == nil || e.exit.Code >= 125 && e.exit.Code <= 127
 }

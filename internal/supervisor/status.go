@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"fmt"
 	"maps"
 	"strconv"
 	"time"
@@ -45,6 +46,9 @@ type Status struct {
 	// Attempt counts from 1; 0 before the first. PID is its process, 0 when none lives.
 	Attempt int
 	PID     int
+	// Container is the id of its container, "" when none lives or it is a process;
+	// Image and Digest are what that was made of.
+	Container, Image, Digest string
 	// StartedAt and ReadyAt belong to the attempt; zero when it did not come so far.
 	StartedAt, ReadyAt, EndedAt time.Time
 	// Restarts counts those that the restart policy made; RetryAt is when the next
@@ -55,12 +59,26 @@ type Status struct {
 	Exit *driver.Exit
 }
 
+// Lives reports whether an attempt of it lives.
+func (s Status) Lives() bool { return s.PID != 0 || s.Container != "" }
+
+// Place is where it is found: "pid 4711", "container 1f0c6a9b2d3e"; "" when nothing lives.
+func (s Status) Place() string {
+	switch {
+	case s.Container != "":
+		return "container " + driver.Ref{Container: s.Container}.Short()
+	case s.PID != 0:
+		return fmt.Sprintf("pid %d", s.PID)
+	}
+	return ""
+}
+
 // Meets reports whether the component has come as far as a dependent with this
 // condition wants.
 func (s Status) Meets(condition pipeline.Condition) bool {
 	switch condition {
 	case pipeline.Started:
-		return s.PID != 0 || s.State == Completed
+		return s.Lives() || s.State == Completed
 	case pipeline.Completed:
 		return s.State == Completed
 	case pipeline.Healthy:
@@ -94,6 +112,9 @@ func (a *actor) enter(state State, reason string, edits ...func(*Status)) {
 	}
 	if after.PID > 0 {
 		data["pid"] = strconv.Itoa(after.PID)
+	}
+	if after.Container != "" {
+		maps.Copy(data, map[string]string{"container": after.Container, "image": after.Image, "digest": after.Digest})
 	}
 	if state.Ended() && after.Exit != nil {
 		maps.Copy(data, map[string]string{"exit_code": strconv.Itoa(after.Exit.Code)})

@@ -341,6 +341,11 @@ type FailedError struct {
 	Reason string
 	// Tail is the last it printed, oldest first.
 	Tail []string
+	// Trouble is why it could not be started or observed; nil if it could.
+	Trouble error
 }
 
 func (e *FailedError) Error() string { return fmt.Sprintf("%s %s", e.Component, e.Reason) }
+
+// Environment reports that not the component is to blame but what should run it.
+func (e *FailedError) Environment() bool { return errors.Is(e.Trouble, driver.ErrUnavailable) }

@@ -3,6 +3,7 @@
 //
 //	component serve DELAY ROLE   is ready after DELAY: registers and stays
 //	component probed DELAY ROLE  the same, and answers /health on HEALTH_PORT from then on
+//	component contained DELAY ROLE  is like serve, in a container: it reports nothing
 //	component stubborn DELAY ROLE  is like serve and ignores SIGTERM
 //	component write LINES [GATE] writes that many lines to stdout; with a gate, when somebody opens
 //	                             that pipe, and reports before and after
@@ -17,6 +18,7 @@ import (
 	"net/textproto"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -39,11 +41,11 @@ func main() {
 
 func run(started time.Time, args []string) error {
 	switch {
-	case len(args) == 3 && (args[0] == "serve" || args[0] == "probed" || args[0] == "stubborn"):
+	case len(args) == 3 && slices.Contains([]string{"serve", "probed", "stubborn", "contained"}, args[0]):
 		if args[0] == "stubborn" {
 			signal.Ignore(syscall.SIGTERM)
 		}
-		return serve(started, args[0] == "probed", args[1], args[2])
+		return serve(started, args[0], args[1], args[2])
 	case len(args) == 2 && args[0] == "write":
 		n, err := strconv.Atoi(args[1])
 		if err != nil {
@@ -85,7 +87,7 @@ func writeBehind(gate string, n int) error {
 
 // serve becomes ready, says so, and lives until the control plane has gone. Like
 // components in the field it has no signal handler.
-func serve(started time.Time, probed bool, delay, role string) error {
+func serve(started time.Time, how, delay, role string) error {
 	wait, err := time.ParseDuration(delay)
 	if err != nil {
 		return err
@@ -97,7 +99,7 @@ func serve(started time.Time, probed bool, delay, role string) error {
 	time.AfterFunc(lifetime, func() { os.Exit(3) })
 	<-time.After(time.Until(started.Add(wait)))
 	self := report.Report{ID: os.Getenv("COMPONENT_ID"), PID: os.Getpid(), Started: started}
-	if probed {
+	if how == "probed" {
 		lis, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("HEALTH_PORT"))
 		if err != nil {
 			return err
@@ -109,7 +111,10 @@ func serve(started time.Time, probed bool, delay, role string) error {
 	if err != nil {
 		return err
 	}
-	if err := report.Send(os.Getenv(report.Variable), self); err != nil {
+	if how != "contained" {
+		err = report.Send(os.Getenv(report.Variable), self)
+	}
+	if err != nil {
 		return err
 	}
 	client.Wait()

@@ -3,6 +3,7 @@
 // nothing, logs nothing, and is told of readiness by the registration itself.
 //
 //	floor chains N DELAY COMPONENT  runs N components in chains of three until SIGINT
+//	floor containers N DELAY IMAGE  runs N containers in one chain until SIGINT
 //	floor keep N COMPONENT        runs N components, each again the moment it ends, until SIGINT
 //	floor sequence PROGRAM...       runs programs one after the other
 package main
@@ -37,6 +38,12 @@ func run(args []string) error {
 			return err
 		}
 		return runChains(n, args[2], args[3])
+	case len(args) == 4 && args[0] == "containers":
+		n, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		return runContainers(n, args[2], args[3])
 	case len(args) == 3 && args[0] == "keep":
 		n, err := strconv.Atoi(args[1])
 		if err != nil {

@@ -35,3 +35,19 @@ func Chains(n int) []Component {
 	}
 	return all
 }
+
+// Chain returns n components in one chain: a source, processors and a sink.
+func Chain(n int) []Component {
+	all := make([]Component, 0, n)
+	for i := range n {
+		c := Component{ID: fmt.Sprintf("link-%d", i+1), Role: Processor, Needs: i - 1}
+		switch i {
+		case 0:
+			c.Role = Source
+		case n - 1:
+			c.Role = Sink
+		}
+		all = append(all, c)
+	}
+	return all
+}

@@ -55,6 +55,11 @@ type Options struct {
 	Engine *Engine
 	// Pipeline and Run are what the containers belong to; Run is unique for ever.
 	Pipeline, Run string
+	// Beside are networks, by name or id, that the containers are in besides the run's
+	// own.
+	Beside []string
+	// Owner, if not empty, says on everything that is made who made it, for Leftovers.
+	Owner string
 	// Notice is told how the pulls of images are going, and of what the engine warns,
 	// a sentence at a time and from any goroutine; nil means that nobody is told.
 	Notice func(text string)
@@ -71,6 +76,8 @@ type Driver struct {
 	pulled map[string]bool
 	// owed are containers that could not be removed.
 	owed map[string]bool
+	// opened is true when the engine has been asked for a network.
+	opened bool
 	// doubt is true when a container may have been made of which nobody knows.
 	doubt bool
 }
@@ -93,13 +100,19 @@ func (d *Driver) notice(format string, args ...any) {
 // is there again.
 func (d *Driver) Close(ctx context.Context) error {
 	d.mu.Lock()
-	doubt := d.doubt
+	opened, doubt := d.opened, d.doubt
 	d.mu.Unlock()
+	if !opened {
+		return nil
+	}
 	sweep := d.sweepOnce
 	if doubt {
 		sweep = d.Sweep
 	}
 	if err := sweep(ctx, d.opts.Run); err != nil {
+		if away := d.closing(ctx); away != nil { // whatever it said
+			err = d.failed("remove it", away)
+		}
 		return fmt.Errorf("remove what is left of run %s: %w", d.opts.Run, err)
 	}
 	return nil

@@ -24,6 +24,9 @@ type Engine struct {
 	client *client.Client
 	// name is what messages call it.
 	name string
+	// found is true when nobody said where it is.
+	found bool
+	host  string
 	// config is the folder of the docker program's settings; "" if there is none.
 	config   string
 	patience time.Duration
@@ -47,7 +50,16 @@ func Connect(getenv func(string) string) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("use the Docker Engine at %s (%s): %w", at.host, at.source, err)
 	}
-	return &Engine{client: c, name: fmt.Sprintf("the Docker Engine at %s", at.host), config: configFolder(getenv), patience: patience}, nil
+	return &Engine{client: c, found: at.source == foundThere, host: at.host, name: fmt.Sprintf("the Docker Engine at %s", at.host), config: configFolder(getenv), patience: patience}, nil
+}
+
+// Found is what, as KEY=value, leads Connect to this engine again that it had to look
+// for, be it alive or not; nothing, if the environment or the settings lead there.
+func (e *Engine) Found() []string {
+	if !e.found {
+		return nil
+	}
+	return []string{"DOCKER_HOST=" + e.host}
 }
 
 // Close closes the connections that are not in use.
@@ -73,6 +85,18 @@ func (e *Engine) ask(ctx context.Context, request func(context.Context) error) e
 		return context.Cause(own)
 	}
 	return err
+}
+
+// closing returns an error if the engine takes no new connections: one that ends ends
+// its containers first, while connections it has still work, after a fashion.
+func (e *Engine) closing(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.patience)
+	defer cancel()
+	conn, err := e.client.Dialer()(ctx)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // failed says what could not be done, and whether it was for lack of an answer.

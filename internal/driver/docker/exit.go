@@ -46,22 +46,10 @@ func (a *attempt) conclude(ctx context.Context) error {
 	if s, ok := linux[a.exit.Code-128]; ok && a.endedBy(ctx, s, state) {
 		a.exit.Code, a.exit.Signal = -1, s
 	}
-	if len(a.sent) == 0 && (a.exit.Signal == syscall.SIGTERM || a.exit.Signal == syscall.SIGKILL) {
+	if len(a.sent) == 0 { // was it the engine that asked for it?
 		return a.failed("wait for "+a.spec.Component, a.closing(ctx))
 	}
 	return nil
-}
-
-// closing returns an error if the engine takes no new connections: one that ends ends
-// its containers first, while connections it has still work.
-func (a *attempt) closing(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.patience)
-	defer cancel()
-	conn, err := a.client.Dialer()(ctx)
-	if err != nil {
-		return err
-	}
-	return conn.Close()
 }
 
 // inspect looks at the container.

@@ -45,6 +45,9 @@ func locate(getenv func(string) string) (address, error) {
 	return answering(sockets(getenv))
 }
 
+// foundThere is the source of an address that nobody said.
+const foundThere = "found"
+
 // check refuses what cannot be talked to.
 func (a address) check() error {
 	protocol, rest, _ := strings.Cut(a.host, "://")
@@ -92,7 +95,7 @@ func answering(sockets []string) (address, error) {
 		conn, err := net.DialTimeout("unix", path, time.Second)
 		if err == nil {
 			conn.Close()
-			return address{host: "unix://" + path, source: "found"}, nil
+			return address{host: "unix://" + path, source: foundThere}, nil
 		}
 		var operation *net.OpError
 		if errors.As(err, &operation) {

@@ -15,6 +15,8 @@ const (
 	// labelHost is the name of the machine on which flowctl runs: an engine may
 	// serve several.
 	labelHost = "flowctl.host"
+	// labelOwner is what Options.Owner says.
+	labelOwner = "flowctl.owner"
 )
 
 // namePrefix begins the name of everything that flowctl makes on an engine.
@@ -23,7 +25,11 @@ const namePrefix = "flowctl-"
 // labels are what a thing of the run carries.
 func (d *Driver) labels() map[string]string {
 	host, _ := os.Hostname() // "" says nothing, which is true
-	return map[string]string{labelPipeline: d.opts.Pipeline, labelRun: d.opts.Run, labelHost: host}
+	labels := map[string]string{labelPipeline: d.opts.Pipeline, labelRun: d.opts.Run, labelHost: host}
+	if d.opts.Owner != "" {
+		labels[labelOwner] = d.opts.Owner
+	}
+	return labels
 }
 
 // runName is the name of the run on the engine, and the beginning of its containers'

@@ -22,6 +22,8 @@ type Network struct {
 	// (Docker Desktop, rootless engines). Then containers reach that machine, and
 	// what it forwards, as Host, and flowctl must listen where they can.
 	Gateway netip.Addr
+	// Subnet holds the addresses of the network; it is the zero Prefix without a Gateway.
+	Subnet netip.Prefix
 	// Host is what the containers call the machine: Gateway, or
 	// host.docker.internal.
 	Host string
@@ -39,6 +41,9 @@ func (d *Driver) Open(ctx context.Context) (Network, error) {
 	if info.Info.OSType != "linux" {
 		return Network{}, fmt.Errorf("prepare the run: %s runs %s containers, and flowctl needs linux", d.name, info.Info.OSType)
 	}
+	d.mu.Lock()
+	d.opened = true
+	d.mu.Unlock()
 	n := Network{Name: d.runName(), Host: hostName, Init: hasInit(info)}
 	var inspected client.NetworkInspectResult
 	err = d.ask(ctx, func(ctx context.Context) error {
@@ -59,7 +64,7 @@ func (d *Driver) Open(ctx context.Context) (Network, error) {
 	}
 	for _, config := range inspected.Network.IPAM.Config {
 		if config.Gateway.Is4() && isOurs(config.Gateway) {
-			n.Gateway, n.Host = config.Gateway, config.Gateway.String()
+			n.Gateway, n.Subnet, n.Host = config.Gateway, config.Subnet, config.Gateway.String()
 		}
 	}
 	if !n.Init {
@@ -67,6 +72,15 @@ func (d *Driver) Open(ctx context.Context) (Network, error) {
 	}
 	d.network = n
 	return n, nil
+}
+
+// hostAddress is what hostName stands for in containers: the machine as they see it in
+// this network, where flowctl listens, and not as it is seen in others.
+func (n Network) hostAddress() string {
+	if n.Gateway.IsValid() {
+		return n.Gateway.String()
+	}
+	return "host-gateway" // the engine knows
 }
 
 // hasInit reports whether the engine can put an init into containers. It names one

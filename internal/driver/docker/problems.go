@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -48,17 +49,17 @@ func (a *attempt) takenPort(ctx context.Context, said string) (*driver.Port, str
 		if !byContainer {
 			return &p, "a program on the engine's machine listens on it"
 		}
-		return &p, a.publisher(ctx, p.Host) + " publishes it"
+		return &p, cmp.Or(a.Publisher(ctx, p.Host), "another container") + " publishes it"
 	}
 	return nil, ""
 }
 
-// publisher names the container that publishes a port.
-func (a *attempt) publisher(ctx context.Context, port int) string {
+// Publisher names the container that publishes a port: "container redis"; "" if none does.
+func (e *Engine) Publisher(ctx context.Context, port int) string {
 	filter := make(client.Filters).Add("publish", strconv.Itoa(port))
-	found, err := a.client.ContainerList(ctx, client.ContainerListOptions{Filters: filter})
+	found, err := e.client.ContainerList(ctx, client.ContainerListOptions{Filters: filter})
 	if err != nil || len(found.Items) == 0 || len(found.Items[0].Names) == 0 {
-		return "another container"
+		return ""
 	}
 	return "container " + strings.TrimPrefix(found.Items[0].Names[0], "/")
 }

@@ -38,7 +38,24 @@ func (d *Driver) Run(ctx context.Context, spec driver.Spec, att driver.Attempt) 
 	if err := context.Cause(ctx); err != nil {
 		return driver.Exit{}, err
 	}
+	if err := a.join(ctx); err != nil {
+		return driver.Exit{}, err
+	}
 	return a.run(ctx)
+}
+
+// join puts the container into the networks beside the run's own.
+func (a *attempt) join(ctx context.Context) error {
+	for _, network := range a.opts.Beside {
+		err := a.ask(ctx, func(ctx context.Context) error {
+			_, err := a.client.NetworkConnect(ctx, network, client.NetworkConnectOptions{Container: a.id})
+			return err
+		})
+		if err != nil {
+			return a.failed(fmt.Sprintf("put %s into network %s", a.spec.Component, network), err)
+		}
+	}
+	return nil
 }
 
 // attempt is one attempt under way.

@@ -24,7 +24,9 @@ type Leftover struct {
 	Run, Pipeline string
 	// Host is the name of the machine whose flowctl made it: only there can be
 	// known whether the run is alive. "" if that machine has no name.
-	Host                 string
+	Host string
+	// Owner is who made it, as Options.Owner said.
+	Owner                string
 	Containers, Networks int
 }
 
@@ -38,7 +40,7 @@ func (e *Engine) Leftovers(ctx context.Context) ([]Leftover, error) {
 	of := func(labels map[string]string) *Leftover {
 		run := labels[labelRun]
 		if byRun[run] == nil {
-			byRun[run] = &Leftover{Run: run, Pipeline: labels[labelPipeline], Host: labels[labelHost]}
+			byRun[run] = &Leftover{Run: run, Pipeline: labels[labelPipeline], Host: labels[labelHost], Owner: labels[labelOwner]}
 		}
 		return byRun[run]
 	}

@@ -119,21 +119,26 @@ func (x *Snapshot) GetComponents() []*Component {
 
 // Component is one component now. Times that have not come are absent.
 type Component struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
-	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
-	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
-	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
-	Attempt       int32                  `protobuf:"varint,6,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Pid           int32                  `protobuf:"varint,7,opt,name=pid,proto3" json:"pid,omitempty"`
-	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
-	ReadyAt       *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=ready_at,json=readyAt,proto3" json:"ready_at,omitempty"`
-	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
-	Restarts      int32                  `protobuf:"varint,11,opt,name=restarts,proto3" json:"restarts,omitempty"`
-	RetryAt       *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"`
-	Exit          *Exit                  `protobuf:"bytes,13,opt,name=exit,proto3" json:"exit,omitempty"`       // absent: no attempt has ended
-	Service       *v1.Service            `protobuf:"bytes,14,opt,name=service,proto3" json:"service,omitempty"` // absent: it has never been heard
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Id        string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Role      string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	State     string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	Reason    string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Since     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
+	Attempt   int32                  `protobuf:"varint,6,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Pid       int32                  `protobuf:"varint,7,opt,name=pid,proto3" json:"pid,omitempty"`
+	StartedAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	ReadyAt   *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=ready_at,json=readyAt,proto3" json:"ready_at,omitempty"`
+	EndedAt   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	Restarts  int32                  `protobuf:"varint,11,opt,name=restarts,proto3" json:"restarts,omitempty"`
+	RetryAt   *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"`
+	Exit      *Exit                  `protobuf:"bytes,13,opt,name=exit,proto3" json:"exit,omitempty"`       // absent: no attempt has ended
+	Service   *v1.Service            `protobuf:"bytes,14,opt,name=service,proto3" json:"service,omitempty"` // absent: it has never been heard
+	// The id of its container, empty if it is a process or none lives, and what that was
+	// made of: the image's name, and the id of its content.
+	Container     string `protobuf:"bytes,15,opt,name=container,proto3" json:"container,omitempty"`
+	Image         string `protobuf:"bytes,16,opt,name=image,proto3" json:"image,omitempty"`
+	Digest        string `protobuf:"bytes,17,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -264,6 +269,27 @@ func (x *Component) GetService() *v1.Service {
 		return x.Service
 	}
 	return nil
+}
+
+func (x *Component) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *Component) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *Component) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
 }
 
 // Exit says how an attempt ended.
@@ -1153,7 +1179,7 @@ const file_flowctl_run_v1_run_proto_rawDesc = "" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x129\n" +
 	"\n" +
 	"components\x18\x02 \x03(\v2\x19.flowctl.run.v1.ComponentR\n" +
-	"components\"\x99\x04\n" +
+	"components\"\xe5\x04\n" +
 	"\tComponent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x14\n" +
@@ -1170,7 +1196,10 @@ const file_flowctl_run_v1_run_proto_rawDesc = "" +
 	"\brestarts\x18\v \x01(\x05R\brestarts\x125\n" +
 	"\bretry_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\aretryAt\x12(\n" +
 	"\x04exit\x18\r \x01(\v2\x14.flowctl.run.v1.ExitR\x04exit\x126\n" +
-	"\aservice\x18\x0e \x01(\v2\x1c.flowctl.registry.v1.ServiceR\aservice\"n\n" +
+	"\aservice\x18\x0e \x01(\v2\x1c.flowctl.registry.v1.ServiceR\aservice\x12\x1c\n" +
+	"\tcontainer\x18\x0f \x01(\tR\tcontainer\x12\x14\n" +
+	"\x05image\x18\x10 \x01(\tR\x05image\x12\x16\n" +
+	"\x06digest\x18\x11 \x01(\tR\x06digest\"n\n" +
 	"\x04Exit\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\x05R\x06signal\x12\"\n" +

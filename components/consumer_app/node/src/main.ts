@@ -29,7 +29,7 @@ async function main(): Promise<number> {
 async function run(options: Options): Promise<void> {
   let connected = () => {};
   const serving = new Promise<void>((resolve) => { connected = resolve; });
-  const member = await join({ role: 'sink', inputs: ['token_transfer'], healthPort: options.healthPort, serving });
+  const member = await join({ role: 'sink', inputs: ['token_transfer.TokenTransferEvent'], healthPort: options.healthPort, serving });
   const output = new Output(process.stdout);
   try {
     await consume({ options, member, client: new EventClient(options.address), output, say, connected });

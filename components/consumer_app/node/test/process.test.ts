@@ -86,7 +86,7 @@ test('npm start prints a bounded range, its summary, and ends with 0', async (t)
   equal(lines[6], 'ledger 53312000: 6 events = 2 fee + 4 transfer');
   deepEqual({ ...cp.heartbeats.at(-1).metrics }, { events: 6, ledgers: 1, last_ledger: 53312000 });
   equal(cp.registrations[0].service_type, 3);
-  deepEqual(cp.registrations[0].input_event_types, ['token_transfer']);
+  deepEqual(cp.registrations[0].input_event_types, ['token_transfer.TokenTransferEvent']);
   deepEqual(cp.unregistered, ['app']);
 });
 
