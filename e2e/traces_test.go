@@ -116,7 +116,7 @@ func TestTraces(t *testing.T) {
 				}
 				return
 			}
-			for _, span := range []string{"start test", "first-source", "last-sink", "registering", "flowctl.ControlPlane/Register"} {
+			for _, span := range []string{"start test", "first-source", "last-sink", "starting", "waiting", "flowctl.ControlPlane/Register"} {
 				if !slices.Contains(c.spans, span) {
 					t.Errorf("there is no span %q among %q", span, c.spans)
 				}
