@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	flowctlpb "github.com/withobsrvr/flowctl/api/flowctl"
 	registryv1 "github.com/withobsrvr/flowctl/api/flowctl/registry/v1"
 	runv1 "github.com/withobsrvr/flowctl/api/flowctl/run/v1"
 	"github.com/withobsrvr/flowctl/internal/registry"
@@ -87,7 +88,7 @@ func equal(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []by
 
 // authorize refuses calls of those who may not make them.
 func (s *Server) authorize(ctx context.Context, method string) error {
-	operators := isRunMethod(method) || s.access.Required && method == registryv1.RegistryService_Join_FullMethodName
+	operators := isRunMethod(method) || s.access.Required && tellsOfRuns(method)
 	if !operators && !s.access.Required || strings.HasPrefix(method, "/grpc.health.v1.") {
 		return nil
 	}
@@ -106,6 +107,17 @@ func (s *Server) authorize(ctx context.Context, method string) error {
 	default:
 		return status.Error(codes.Unauthenticated, "this control plane wants to know who calls: show a token (components: FLOWCTL_TOKEN, operators: --token-file) or a certificate that names you")
 	}
+}
+
+// tellsOfRuns reports whether a method says that there is a run, or what becomes of
+// it: where it matters who calls, no component does that.
+func tellsOfRuns(method string) bool {
+	switch method {
+	case registryv1.RegistryService_Join_FullMethodName, flowctlpb.ControlPlane_CreatePipelineRun_FullMethodName,
+		flowctlpb.ControlPlane_UpdatePipelineRun_FullMethodName, flowctlpb.ControlPlane_StopPipelineRun_FullMethodName:
+		return true
+	}
+	return false
 }
 
 var notThisRun = status.Error(codes.PermissionDenied, "this run is operated with the token of its run file only, which its user alone can read")

@@ -44,7 +44,10 @@ func methods() (all []string) {
 
 // forOperators are methods that need an operator: some of them however open the control plane is.
 func forOperators(method string, required bool) bool {
-	return strings.HasPrefix(method, "/flowctl.run.v1.") || required && method == "/flowctl.registry.v1.RegistryService/Join"
+	return strings.HasPrefix(method, "/flowctl.run.v1.") || required && slices.Contains([]string{
+		"/flowctl.registry.v1.RegistryService/Join", "/flowctl.ControlPlane/CreatePipelineRun",
+		"/flowctl.ControlPlane/UpdatePipelineRun", "/flowctl.ControlPlane/StopPipelineRun",
+	}, method)
 }
 
 // knock calls a method with an empty message, or two, and returns the answer's code.
