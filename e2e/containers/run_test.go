@@ -57,7 +57,9 @@ func TestOperate(t *testing.T) {
 	}
 	p.Want(0, "", "start", "b")
 	f.Stop()
-	var past struct{ Components []struct{ ID, Image, Digest string } }
+	var past struct {
+		Components []struct{ ID, Image, Digest string }
+	}
 	p.JSON(&past, "runs", "show")
 	if c := past.Components[0]; c.Image != a.Image || c.Digest != a.Digest {
 		t.Errorf("the history has %+v", c)
