@@ -1,0 +1,150 @@
+package docker
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
+)
+
+// Image is an image that is on the engine.
+type Image struct {
+	// ID is of its content.
+	ID string
+	// Volumes are the folders it wants to keep data in.
+	Volumes []string
+}
+
+// Image looks at an image; found is false when the engine has none of that name.
+func (e *Engine) Image(ctx context.Context, name string) (image Image, found bool, err error) {
+	inspected, err := e.client.ImageInspect(ctx, name)
+	if cerrdefs.IsNotFound(err) {
+		return Image{}, false, nil
+	}
+	if err != nil {
+		return Image{}, false, e.failed("look for image "+name, err)
+	}
+	image.ID = inspected.ID
+	if inspected.Config != nil {
+		image.Volumes = slices.Sorted(maps.Keys(inspected.Config.Volumes))
+	}
+	return image, true, nil
+}
+
+// Pull pulls an image, whether it is there or not, and tells notice how it is going.
+func (e *Engine) Pull(ctx context.Context, image string, notice func(string)) error {
+	return New(Options{Engine: e, Notice: notice}).pull(ctx, image)
+}
+
+// ServiceNetwork returns the id of the network of that name, and makes it with the
+// labels if there is none that carries label. Engines allow several networks of
+// one name: who makes one at the same time as somebody else gets the same.
+func (e *Engine) ServiceNetwork(ctx context.Context, name, label string, labels map[string]string) (id string, err error) {
+	id, err = e.eldestNetwork(ctx, name, label)
+	if id != "" || err != nil {
+		return id, err
+	}
+	made := ""
+	err = e.ask(ctx, func(ctx context.Context) error {
+		created, err := e.client.NetworkCreate(ctx, name, client.NetworkCreateOptions{Driver: "bridge", Labels: labels})
+		made = created.ID
+		return err
+	})
+	if err != nil && !cerrdefs.IsConflict(err) { // engines that allow one of each name
+		return "", e.failed("make network "+name, fuller(err))
+	}
+	id, err = e.eldestNetwork(ctx, name, label)
+	switch {
+	case err != nil:
+		return "", err
+	case id == "":
+		return "", fmt.Errorf("make network %s: there is one of that name, and it is not flowctl's; remove it: docker network rm %s", name, name)
+	case made != "" && made != id:
+		return id, e.removeNetwork(ctx, made)
+	}
+	return id, nil
+}
+
+// eldestNetwork is the first network of that name and label that was made; "" if there is none.
+func (e *Engine) eldestNetwork(ctx context.Context, name, label string) (string, error) {
+	networks, err := e.networks(ctx, label)
+	if err != nil {
+		return "", err
+	}
+	networks = slices.DeleteFunc(networks, func(n network.Summary) bool { return n.Name != name })
+	if len(networks) == 0 {
+		return "", nil
+	}
+	return slices.MinFunc(networks, func(a, b network.Summary) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	}).ID, nil
+}
+
+// networks are those that carry a label.
+func (e *Engine) networks(ctx context.Context, label string) ([]network.Summary, error) {
+	listed, err := e.client.NetworkList(ctx, client.NetworkListOptions{Filters: make(client.Filters).Add("label", label)})
+	if err != nil {
+		return nil, e.failed("list networks", err)
+	}
+	return slices.DeleteFunc(listed.Items, func(n network.Summary) bool { return !carries(n.Labels, label) }), nil
+}
+
+// RemoveNetworks removes the networks that carry a label, given as name=value, and
+// says how many. Containers of somebody else leave them, and nothing more happens to
+// them.
+func (e *Engine) RemoveNetworks(ctx context.Context, label string) (int, error) {
+	networks, err := e.networks(ctx, label)
+	if err != nil {
+		return 0, err
+	}
+	for i, n := range networks {
+		if err := e.removeNetwork(ctx, n.ID); err != nil {
+			return i, err
+		}
+	}
+	return len(networks), nil
+}
+
+// MakeVolume makes a volume, if there is none of that name: then that one is used as it is.
+func (e *Engine) MakeVolume(ctx context.Context, name string, labels map[string]string) error {
+	return e.failed("make volume "+name, e.ask(ctx, func(ctx context.Context) error {
+		_, err := e.client.VolumeCreate(ctx, client.VolumeCreateOptions{Name: name, Labels: labels})
+		return err
+	}))
+}
+
+// Volume is a volume of the engine.
+type Volume struct {
+	Name   string
+	Labels map[string]string
+}
+
+// Volumes are those that carry a label, in the order of their names.
+func (e *Engine) Volumes(ctx context.Context, label string) ([]Volume, error) {
+	listed, err := e.client.VolumeList(ctx, client.VolumeListOptions{Filters: make(client.Filters).Add("label", label)})
+	if err != nil {
+		return nil, e.failed("list volumes", err)
+	}
+	var found []Volume
+	for _, v := range listed.Items {
+		if carries(v.Labels, label) {
+			found = append(found, Volume{v.Name, v.Labels})
+		}
+	}
+	slices.SortFunc(found, func(a, b Volume) int { return cmp.Compare(a.Name, b.Name) })
+	return found, nil
+}
+
+// RemoveVolume removes a volume with everything in it. One that is gone is no error.
+func (e *Engine) RemoveVolume(ctx context.Context, name string) error {
+	_, err := e.client.VolumeRemove(ctx, name, client.VolumeRemoveOptions{})
+	if cerrdefs.IsNotFound(err) {
+		return nil
+	}
+	return e.failed("remove volume "+name, err)
+}
