@@ -61,7 +61,7 @@ REDIS_PORT. What comes after -- goes to run. The services go on when it has ende
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.ids = args
 			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
-				opts.ids, opts.runArgs = args[:dash], args[dash:]
+				opts.ids, opts.runArgs = slices.Clone(args[:dash]), args[dash:]
 			}
 			return a.sandboxStart(cmd.Context(), opts)
 		},

@@ -240,7 +240,7 @@ func (b *bringing) create(ctx context.Context) error {
 
 // join goes on with the container that somebody else has just made.
 func (b *bringing) join(ctx context.Context) error {
-	other, err := b.engine.Service(ctx, b.containerName(b.service.ID))
+	other, err := b.engine.NamedService(ctx, b.containerName(b.service.ID))
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -147,6 +148,35 @@ func (e *Engine) Service(ctx context.Context, id string) (Resident, error) {
 		}
 	}
 	return r, nil
+}
+
+// NamedService looks at the container that somebody else has just made under a name. An
+// engine takes a name some time before the container is to be seen: it waits for that.
+// If the other one fails there will be none, which is an error after ten seconds.
+func (e *Engine) NamedService(ctx context.Context, name string) (Resident, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, e.patience, fmt.Errorf("container %s, which somebody else has begun to make, has not come", name))
+	defer cancel()
+	events := e.client.Events(ctx, client.EventsListOptions{
+		Since:   strconv.FormatInt(time.Now().Add(-e.patience).Unix(), 10), // what comes before the first look
+		Filters: make(client.Filters).Add("container", name).Add("event", "create"),
+	})
+	for {
+		found, err := e.Service(ctx, name)
+		if ctx.Err() != nil {
+			return Resident{}, context.Cause(ctx)
+		}
+		if !cerrdefs.IsNotFound(err) {
+			return found, err
+		}
+		select {
+		case <-events.Messages:
+		case err := <-events.Err:
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			return Resident{}, e.failed("wait for container "+name, err)
+		}
+	}
 }
 
 // moment reads a time of the engine, which writes the year 1 for never.

@@ -3,9 +3,14 @@ package docker
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
@@ -41,48 +46,80 @@ func (e *Engine) Pull(ctx context.Context, image string, notice func(string)) er
 	return New(Options{Engine: e, Notice: notice}).pull(ctx, image)
 }
 
-// ServiceNetwork returns the id of the network of that name, and makes it with the
-// labels if there is none that carries label. Engines allow several networks of
-// one name: who makes one at the same time as somebody else gets the same.
-func (e *Engine) ServiceNetwork(ctx context.Context, name, label string, labels map[string]string) (id string, err error) {
-	id, err = e.eldestNetwork(ctx, name, label)
+// ServiceNetwork returns the id of the network of that name which carries label, and
+// makes it, with the labels, if there is none. Of several who make it at once one does,
+// and all get the same.
+func (e *Engine) ServiceNetwork(ctx context.Context, name, label string, labels map[string]string) (string, error) {
+	id, err := e.namedNetwork(ctx, name, label)
 	if id != "" || err != nil {
 		return id, err
 	}
-	made := ""
+	info, err := e.client.Info(ctx, client.InfoOptions{})
+	if err != nil {
+		return "", e.failed("make network "+name, err)
+	}
 	err = e.ask(ctx, func(ctx context.Context) error {
-		created, err := e.client.NetworkCreate(ctx, name, client.NetworkCreateOptions{Driver: "bridge", Labels: labels})
-		made = created.ID
+		created, err := e.client.NetworkCreate(ctx, name, client.NetworkCreateOptions{
+			Driver: "bridge", Labels: labels, Options: map[string]string{bridgeOption: bridgeName(info.Info.ID, name)},
+		})
+		id = created.ID
 		return err
 	})
-	if err != nil && !cerrdefs.IsConflict(err) { // engines that allow one of each name
-		return "", e.failed("make network "+name, fuller(err))
-	}
-	id, err = e.eldestNetwork(ctx, name, label)
 	switch {
-	case err != nil:
-		return "", err
-	case id == "":
-		return "", fmt.Errorf("make network %s: there is one of that name, and it is not flowctl's; remove it: docker network rm %s", name, name)
-	case made != "" && made != id:
-		return id, e.removeNetwork(ctx, made)
+	case err == nil:
+		return id, nil
+	case cerrdefs.IsConflict(err), strings.Contains(err.Error(), "same bridge name"):
+		return e.awaitNetwork(ctx, name, label)
 	}
-	return id, nil
+	return "", e.failed("make network "+name, fuller(err))
 }
 
-// eldestNetwork is the first network of that name and label that was made; "" if there is none.
-func (e *Engine) eldestNetwork(ctx context.Context, name, label string) (string, error) {
+// bridgeOption names a network's device. Engines allow several networks of one name, and
+// then start no container in any of them; two of one device they do not allow.
+const bridgeOption = "com.docker.network.bridge.name"
+
+// bridgeName is a network's device: fifteen letters at most, another one for each engine.
+func bridgeName(engine, network string) string {
+	sum := sha256.Sum256([]byte(engine + "/" + network))
+	return "fsb-" + hex.EncodeToString(sum[:5])
+}
+
+// awaitNetwork returns the network that somebody else has begun to make.
+func (e *Engine) awaitNetwork(ctx context.Context, name, label string) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, e.patience, fmt.Errorf("network %s, which somebody else has made, has not come or is not flowctl's; remove it: docker network rm %s", name, name))
+	defer cancel()
+	events := e.client.Events(ctx, client.EventsListOptions{
+		Since:   strconv.FormatInt(time.Now().Add(-e.patience).Unix(), 10), // what comes before the first look
+		Filters: make(client.Filters).Add("type", "network").Add("event", "create"),
+	})
+	for {
+		id, err := e.namedNetwork(ctx, name, label)
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		if id != "" || err != nil {
+			return id, err
+		}
+		select {
+		case <-events.Messages:
+		case err := <-events.Err:
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			return "", e.failed("wait for network "+name, err)
+		}
+	}
+}
+
+// namedNetwork is the id of the network of that name and label; "" if there is none.
+func (e *Engine) namedNetwork(ctx context.Context, name, label string) (string, error) {
 	networks, err := e.networks(ctx, label)
-	if err != nil {
-		return "", err
+	for _, n := range networks {
+		if n.Name == name {
+			return n.ID, nil
+		}
 	}
-	networks = slices.DeleteFunc(networks, func(n network.Summary) bool { return n.Name != name })
-	if len(networks) == 0 {
-		return "", nil
-	}
-	return slices.MinFunc(networks, func(a, b network.Summary) int {
-		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
-	}).ID, nil
+	return "", err
 }
 
 // networks are those that carry a label.
