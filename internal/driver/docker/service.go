@@ -153,20 +153,38 @@ func (e *Engine) Service(ctx context.Context, id string) (Resident, error) {
 // NamedService looks at the container that somebody else has just made under a name. An
 // engine takes a name some time before the container is to be seen: it waits for that.
 // If the other one fails there will be none, which is an error after ten seconds.
-func (e *Engine) NamedService(ctx context.Context, name string) (Resident, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, e.patience, fmt.Errorf("container %s, which somebody else has begun to make, has not come", name))
-	defer cancel()
-	events := e.client.Events(ctx, client.EventsListOptions{
-		Since:   strconv.FormatInt(time.Now().Add(-e.patience).Unix(), 10), // what comes before the first look
-		Filters: make(client.Filters).Add("container", name).Add("event", "create"),
-	})
-	for {
-		found, err := e.Service(ctx, name)
-		if ctx.Err() != nil {
-			return Resident{}, context.Cause(ctx)
+func (e *Engine) NamedService(ctx context.Context, name string) (found Resident, err error) {
+	filter := make(client.Filters).Add("container", name).Add("event", "create")
+	err = e.awaitCreation(ctx, filter, "container "+name, func(ctx context.Context) (bool, error) {
+		found, err = e.Service(ctx, name)
+		if cerrdefs.IsNotFound(err) {
+			return false, nil
 		}
-		if !cerrdefs.IsNotFound(err) {
-			return found, err
+		return err == nil, err
+	})
+	return found, err
+}
+
+// awaitCreation calls look, again after each event of the filter, until it says that
+// what somebody else has begun to make is there.
+func (e *Engine) awaitCreation(ctx context.Context, filter client.Filters, what string, look func(context.Context) (bool, error)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, e.patience, fmt.Errorf("%s, which somebody else has begun to make, has not come", what))
+	events := e.client.Events(ctx, client.EventsListOptions{
+		Since:   strconv.FormatInt(time.Now().Add(-e.patience).Unix(), 10), // what comes before the first look, too
+		Filters: filter,
+	})
+	defer func() {
+		cancel()
+		for range events.Err { // the client closes it at the end
+		}
+	}()
+	for {
+		there, err := look(ctx)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if there || err != nil {
+			return err
 		}
 		select {
 		case <-events.Messages:
@@ -174,7 +192,7 @@ func (e *Engine) NamedService(ctx context.Context, name string) (Resident, error
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
 			}
-			return Resident{}, e.failed("wait for container "+name, err)
+			return e.failed("wait for "+what, err)
 		}
 	}
 }

@@ -5,12 +5,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
@@ -85,30 +82,13 @@ func bridgeName(engine, network string) string {
 }
 
 // awaitNetwork returns the network that somebody else has begun to make.
-func (e *Engine) awaitNetwork(ctx context.Context, name, label string) (string, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, e.patience, fmt.Errorf("network %s, which somebody else has made, has not come or is not flowctl's; remove it: docker network rm %s", name, name))
-	defer cancel()
-	events := e.client.Events(ctx, client.EventsListOptions{
-		Since:   strconv.FormatInt(time.Now().Add(-e.patience).Unix(), 10), // what comes before the first look
-		Filters: make(client.Filters).Add("type", "network").Add("event", "create"),
+func (e *Engine) awaitNetwork(ctx context.Context, name, label string) (id string, err error) {
+	filter := make(client.Filters).Add("type", "network").Add("event", "create")
+	err = e.awaitCreation(ctx, filter, "network "+name, func(ctx context.Context) (bool, error) {
+		id, err = e.namedNetwork(ctx, name, label)
+		return id != "", err
 	})
-	for {
-		id, err := e.namedNetwork(ctx, name, label)
-		if ctx.Err() != nil {
-			return "", context.Cause(ctx)
-		}
-		if id != "" || err != nil {
-			return id, err
-		}
-		select {
-		case <-events.Messages:
-		case err := <-events.Err:
-			if ctx.Err() != nil {
-				err = context.Cause(ctx)
-			}
-			return "", e.failed("wait for network "+name, err)
-		}
-	}
+	return id, err
 }
 
 // namedNetwork is the id of the network of that name and label; "" if there is none.
