@@ -113,6 +113,8 @@ func TestKilledContainerIsRepaired(t *testing.T) {
 	docker(t, "pause", before[0])
 	s.want(1, []string{"it was paused"}, "sandbox", "status")
 	s.want(0, []string{"starting: it was paused"}, "sandbox", "start")
+	docker(t, "pause", before[0])
+	s.want(0, []string{"redis * stopped"}, "sandbox", "stop", "redis", "redis")
 }
 
 // An image that was built anew replaces its service, and no other.
@@ -266,6 +268,9 @@ func TestTakenPort(t *testing.T) {
 		t.Errorf("it has made %v", left)
 	}
 	s.want(0, []string{"healthy"}, "sandbox", "start", "--port", "redis=0")
+	// The file wants the port back, which is still taken: what runs is left alone.
+	s.want(3, []string{fmt.Sprintf("redis: port %d is held by pid %d (", port, os.Getpid())}, "sandbox", "start")
+	s.want(0, []string{"1 of 1 well"}, "sandbox", "status")
 
 	other := newSite(t)
 	at := strings.TrimPrefix(s.status()["redis"].Connection, "redis://localhost:")

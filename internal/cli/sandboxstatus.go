@@ -112,38 +112,3 @@ func oneLine(text string) string {
 	}
 	return visible(strings.ReplaceAll(first, "\t", " "))
 }
-
-func newSandboxCatalogueCmd(a *app) *cobra.Command {
-	var output string
-	cmd := &cobra.Command{
-		Use:   "catalogue",
-		Short: "List the services that flowctl knows by name",
-		Long: `Catalogue lists the services that can be started by name. A sandbox file may use
-and change them: what it says of one takes the place of what is here.`,
-		Example: `  flowctl sandbox catalogue
-
-  # Everything about one
-  flowctl sandbox catalogue -o json | jq '.[] | select(.ID == "kafka")'`,
-		Args: maxArgs(0),
-		RunE: func(*cobra.Command, []string) error {
-			entries, err := sandbox.Catalogue()
-			if err != nil {
-				return err
-			}
-			return a.print(output, entries, func(out io.Writer) error {
-				w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-				fmt.Fprintln(w, "SERVICE\tIMAGE\tPORTS\tVARIABLE\tWHAT IT IS")
-				for _, e := range entries {
-					var ports []string
-					for _, p := range e.Ports {
-						ports = append(ports, fmt.Sprint(p.HostPort))
-					}
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", e.ID, e.Image, strings.Join(ports, " "), e.Variable, e.Description)
-				}
-				return w.Flush()
-			})
-		},
-	}
-	outputFlag(cmd, &output)
-	return cmd
-}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/withobsrvr/flowctl/internal/driver"
 	"github.com/withobsrvr/flowctl/internal/pipeline"
 	"github.com/withobsrvr/flowctl/internal/probe"
 )
@@ -46,7 +47,7 @@ func (s *Sandbox) question(r *resident) probe.Probe {
 		for i, word := range c.Exec {
 			command[i] = r.service.Refer(word, "localhost", inside)
 		}
-		return func(ctx context.Context) error { return s.engine.RunCommand(ctx, r.ID, command) }
+		return func(ctx context.Context) error { return s.engine.Exec(ctx, driver.Ref{Container: r.ID}, command) }
 	}
 }
 

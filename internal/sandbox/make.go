@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"fmt"
 	"path"
 	"regexp"
 	"slices"
@@ -105,8 +106,13 @@ func (s *Sandbox) make(ctx context.Context, service pipeline.Service, network st
 		if path.IsAbs(v.Source) {
 			continue
 		}
-		if err := s.engine.MakeVolume(ctx, v.Source, s.labels()); err != nil {
+		labels, err := s.engine.MakeVolume(ctx, v.Source, s.labels())
+		if err != nil {
 			return "", err
+		}
+		// Names are joined by what they may have in them: "a-b" and "data", "a" and "b-data".
+		if owner := labels[labelSandbox]; owner != "" && owner != s.name {
+			return "", fmt.Errorf("%s: volume %s belongs to sandbox %s; give one of them another name", service.ID, v.Source, owner)
 		}
 	}
 	return s.engine.MakeService(ctx, made)

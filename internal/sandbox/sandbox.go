@@ -89,8 +89,10 @@ func Names(ctx context.Context, engine *docker.Engine) ([]string, error) {
 	}
 	names := map[string]bool{}
 	for _, r := range found {
-		names[r.Labels[labelSandbox]] = true
+		s := Sandbox{name: r.Labels[labelSandbox]}
+		names[s.name] = names[s.name] || r.Name == s.containerName(r.Labels[labelService])
 	}
+	maps.DeleteFunc(names, func(_ string, real bool) bool { return !real }) // an image may have the labels
 	return slices.Sorted(maps.Keys(names)), nil
 }
 
@@ -111,12 +113,12 @@ func (s *Sandbox) find(ctx context.Context) (map[string]*resident, error) {
 	}
 	found := make(map[string]*resident)
 	for _, c := range containers {
-		r := &resident{Resident: c, hash: c.Labels[labelHash]}
 		// Labels also come from images: one may have been made of a sandbox's container.
 		if id := c.Labels[labelService]; c.Name != s.containerName(id) {
 			continue
 		}
-		if err := json.Unmarshal([]byte(c.Labels[labelDefinition]), &r.made); err != nil {
+		r := &resident{Resident: c, hash: c.Labels[labelHash]}
+		if r.made, err = fromLabel(c.Labels[labelDefinition]); err != nil {
 			return nil, fmt.Errorf("read what container %s is: its label %s: %w; remove it: docker rm -f %s", c.Name, labelDefinition, err, c.Name)
 		}
 		r.service = r.made
@@ -149,6 +151,13 @@ func definition(service pipeline.Service) (text, hash string, err error) {
 	return string(content), hex.EncodeToString(sum[:8]), nil
 }
 
+// fromLabel reads what definition has written.
+func fromLabel(text string) (pipeline.Service, error) {
+	var service pipeline.Service
+	err := json.Unmarshal([]byte(text), &service)
+	return service, err
+}
+
 // services are the definitions of residents, in the order of their ids.
 func services(found map[string]*resident) []pipeline.Service {
 	var all []pipeline.Service
@@ -161,7 +170,7 @@ func services(found map[string]*resident) []pipeline.Service {
 // ErrNone is wrapped by errors of a sandbox that is not there.
 var ErrNone = errors.New("nothing of it is there; 'flowctl sandbox start' starts one")
 
-// chosen are the ids, or those of all residents when there are none. The error wraps
+// chosen are the ids, each once, or those of all residents when there are none. The error wraps
 // ErrNone or is an UnknownError.
 func (s *Sandbox) chosen(found map[string]*resident, ids []string) ([]string, error) {
 	all := slices.Sorted(maps.Keys(found))
@@ -176,5 +185,5 @@ func (s *Sandbox) chosen(found map[string]*resident, ids []string) ([]string, er
 	if len(ids) == 0 {
 		return all, nil
 	}
-	return ids, nil
+	return slices.DeleteFunc(all, func(id string) bool { return !slices.Contains(ids, id) }), nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -63,9 +64,7 @@ func (s *Sandbox) preflight(ctx context.Context, services []pipeline.Service, fo
 			specs = append(specs, driver.Spec{Component: service.ID, Container: &driver.Container{Image: service.Image, Pull: driver.PullPolicy(service.PullPolicy)}})
 			problems = append(problems, s.folderProblems(service)...)
 		}
-		if s.engine.Local() && (r == nil || r.State != "running" && r.State != "paused" && r.State != "restarting") {
-			problems = append(problems, s.portProblems(ctx, service, r)...)
-		}
+		problems = append(problems, s.portProblems(ctx, service, r, same)...)
 	}
 	if len(specs) > 0 {
 		pulls := docker.New(docker.Options{Engine: s.engine, Notice: func(text string) { s.say("", "%s", text) }})
@@ -94,14 +93,24 @@ func (s *Sandbox) folderProblems(service pipeline.Service) []string {
 	return problems
 }
 
-// portProblems are the ports of a service that does not run which somebody else holds.
-func (s *Sandbox) portProblems(ctx context.Context, service pipeline.Service, r *resident) []string {
-	ports := service.Ports
-	if r != nil {
+// portProblems are the ports of a service that somebody else holds. Of a resident that
+// is kept they are those it was made with; what a resident holds itself is fine.
+func (s *Sandbox) portProblems(ctx context.Context, service pipeline.Service, r *resident, kept bool) []string {
+	if !s.engine.Local() {
+		return nil
+	}
+	ports, own := service.Ports, []pipeline.Port(nil)
+	if r != nil && kept {
 		ports = r.service.Ports // those that were found free may be taken by now
+	}
+	if r != nil && slices.Contains([]string{"running", "paused", "restarting"}, r.State) {
+		own = r.service.Ports
 	}
 	var problems []string
 	for _, p := range ports {
+		if slices.ContainsFunc(own, func(o pipeline.Port) bool { return o.HostPort == p.HostPort && o.Protocol == p.Protocol }) {
+			continue
+		}
 		if text := s.portProblem(ctx, service, p); text != "" {
 			problems = append(problems, text)
 		}
@@ -245,7 +254,7 @@ func (b *bringing) join(ctx context.Context) error {
 		return err
 	}
 	if other.Labels[labelSandbox] != b.name || other.Labels[labelService] != b.service.ID {
-		return fmt.Errorf("%s: there is a container %s already, and it is not flowctl's; remove it: docker rm -f %s", b.service.ID, other.Name, other.Name)
+		return fmt.Errorf("%s: there is a container %s already, and it is not of this sandbox; look at it (docker inspect %s) and rename or remove it", b.service.ID, other.Name, other.Name)
 	}
 	b.id = other.ID
 	b.say(b.service.ID, "starting: another flowctl has just made its container")

@@ -103,7 +103,7 @@ func (s *Sandbox) pull(ctx context.Context, all []pipeline.Service) error {
 				return
 			}
 			if _, there, _ := s.engine.Image(ctx, image); there && policy != pipeline.PullAlways {
-				s.say("", "%v; what is there is used", err)
+				s.say("", "%v; what is there is used (pull_policy: never asks no registry)", err)
 				return
 			}
 			mu.Lock()

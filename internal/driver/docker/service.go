@@ -323,11 +323,6 @@ func (e *Engine) StopService(ctx context.Context, id string) error {
 	return e.removeContainer(context.WithoutCancel(ctx), id)
 }
 
-// RunCommand runs a command in a service; see Exec.
-func (e *Engine) RunCommand(ctx context.Context, id string, command []string) error {
-	return e.Exec(ctx, driver.Ref{Container: id}, command)
-}
-
 // Publisher names the container that offers a port of the engine's machine; "" if
 // none does.
 func (e *Engine) Publisher(ctx context.Context, port int) string {

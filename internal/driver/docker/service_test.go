@@ -65,8 +65,11 @@ func TestServiceIsFoundAsItWasMade(t *testing.T) {
 	e := engine(t)
 	s, label := serviceOf(t, e, "serve", "80")
 	s.Ports = []driver.Port{{Container: 80, Host: 0, Protocol: "tcp"}}
-	if err := e.MakeVolume(t.Context(), s.Name, s.Labels); err != nil {
-		t.Fatal(err)
+	for _, labels := range []map[string]string{s.Labels, {"another": "one"}} { // the second time it is there
+		found, err := e.MakeVolume(t.Context(), s.Name, labels)
+		if diff := cmp.Diff(s.Labels, found); diff != "" || err != nil {
+			t.Fatalf("labels: %s (%v)", diff, err)
+		}
 	}
 	s.Volumes = []driver.Volume{{Source: s.Name, Target: "/data"}}
 	id := started(t, e, s)

@@ -127,12 +127,16 @@ func (e *Engine) RemoveNetworks(ctx context.Context, label string) (int, error) 
 	return len(networks), nil
 }
 
-// MakeVolume makes a volume, if there is none of that name: then that one is used as it is.
-func (e *Engine) MakeVolume(ctx context.Context, name string, labels map[string]string) error {
-	return e.failed("make volume "+name, e.ask(ctx, func(ctx context.Context) error {
-		_, err := e.client.VolumeCreate(ctx, client.VolumeCreateOptions{Name: name, Labels: labels})
+// MakeVolume makes a volume, if there is none of that name, and returns the labels that
+// it has: another's, if that one was there.
+func (e *Engine) MakeVolume(ctx context.Context, name string, labels map[string]string) (map[string]string, error) {
+	var found map[string]string
+	err := e.ask(ctx, func(ctx context.Context) error {
+		made, err := e.client.VolumeCreate(ctx, client.VolumeCreateOptions{Name: name, Labels: labels})
+		found = made.Volume.Labels
 		return err
-	}))
+	})
+	return found, e.failed("make volume "+name, err)
 }
 
 // Volume is a volume of the engine.
