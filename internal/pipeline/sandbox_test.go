@@ -109,6 +109,8 @@ func TestSandboxProblems(t *testing.T) {
 			"sandbox.yaml:3:17: services.a.variable: REDIS_URL is the variable of redis already"},
 		"a volume of nothing": {"services:\n  redis: {volumes: [{mountPath: /x}]}\n",
 			"sandbox.yaml:2:21: services.redis.volumes[0]: has neither a hostPath nor a name (write hostPath for a folder of this machine, or name for a volume of the sandbox)"},
+		"a check that nobody repeats": {"services:\n  a: {image: a, health_check: {exec: [x], interval: 1s}}\n",
+			"sandbox.yaml:2:43: services.a.health_check.interval: unknown field"},
 		"a check of no port": {"services:\n  a: {image: a, health_check: {http: {path: /x}}}\n",
 			"sandbox.yaml:2:32: services.a.health_check.http: names no port, and the service has none"},
 	} {

@@ -71,7 +71,10 @@ func servicesShape(entries []Service) shape[[]Service] {
 		}
 		return services, fine
 	}
-	return shape[[]Service]{read, func(*catalogue) (string, schema) { return "map of services", schema{"type": "object"} }}
+	return shape[[]Service]{read, func(c *catalogue) (string, schema) {
+		says, s := serviceShape(Service{}, false).describe(c)
+		return "map of " + says, schema{"type": "object", "additionalProperties": s}
+	}}
 }
 
 // service reads one service. Nothing behind an id of the catalogue means its entry.

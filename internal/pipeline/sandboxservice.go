@@ -12,7 +12,8 @@ func serviceShape(base Service, known bool) shape[Service] {
 		image = needed(image)
 	}
 	return object(objectShape[Service]{
-		name: "service", doc: "One service: an image and how it is run.",
+		name: "service", doc: "One service: an image and how it is run. With the id of an entry of the catalogue, what is not written is the entry's; there only `image` need not be written. " +
+			"In `env`, `command` and `connection` there are `${host}` and `${port}`, where this host offers it, `${port.NAME}` for another of its ports, and `${env.NAME}` for one of its variables; in `health_check.exec` host and ports are those inside.",
 		start: func() Service { return base },
 		fields: []field[Service]{
 			image,
@@ -28,7 +29,7 @@ func serviceShape(base Service, known bool) shape[Service] {
 			key("connection", referringText(), "", "How programs connect to it.", func(s *Service) *string { return &s.Connection }),
 			key("inside", referringText(), "connection, with its id and its own port", "How containers in the sandbox's network connect to it.", func(s *Service) *string { return &s.Inside }),
 			key("variable", variableShape(), "<ID>_URL", "The variable that tells pipelines the connection.", func(s *Service) *string { return &s.Variable }),
-			key("resources", resourcesShape(), "", "The most it gets.", func(s *Service) *Resources { return &s.Resources }),
+			key("resources", serviceResources(), "", "The most it gets.", func(s *Service) *Resources { return &s.Resources }),
 			key("stop", serviceStop(), "", "How it is asked to end.", func(s *Service) *Stop { return &s.Stop }),
 			key("restart", restartPolicy(), "no", "When the engine starts it again: `no`, `on-failure` or `always`, which brings it back with the engine, too.", func(s *Service) *RestartPolicy { return &s.Restart }),
 		},
@@ -76,7 +77,7 @@ func serviceEnv() shape[[]EnvVar] {
 
 // serviceVolume is a folder of the host or a volume with a name.
 func serviceVolume() shape[Volume] {
-	return as(volumeShape(), func(d *decoder, n *node, at string, v Volume) (Volume, bool) {
+	return as(volumeShape("the sandbox keeps until `stop --volumes`, called `flowctl-sandbox-<sandbox>-<name>`"), func(d *decoder, n *node, at string, v Volume) (Volume, bool) {
 		if v.Name == "" && v.HostPath == "" && v.ContainerPath != "" {
 			d.wrong(n.position, at, "write hostPath for a folder of this machine, or name for a volume of the sandbox", "has neither a hostPath nor a name")
 			return v, false
@@ -85,13 +86,25 @@ func serviceVolume() shape[Volume] {
 	})
 }
 
-// serviceCheck is a probe whose command may hold references.
+// serviceCheck is a probe whose command may hold references. Nobody watches a service
+// that is up, so there is no interval and no threshold for failures.
 func serviceCheck() shape[*Probe] {
-	return as(probeShape(), func(_ *decoder, _ *node, _ string, p *Probe) (*Probe, bool) {
+	o := probeObject()
+	o.name, o.doc = "health_check", "The question whether a service is healthy: put while it starts, and whenever somebody asks. Exactly one of `http`, `grpc`, `tcp` and `exec` is needed."
+	o.fields = slices.DeleteFunc(o.fields, func(f field[Probe]) bool { return f.name == "interval" || f.name == "failure_threshold" })
+	return as(pointer(object(o)), func(_ *decoder, _ *node, _ string, p *Probe) (*Probe, bool) {
 		for i := range p.Exec {
 			p.Exec[i] = referring(p.Exec[i])
 		}
 		return p, true
+	})
+}
+
+// serviceResources are limits alone: an engine sets nothing aside.
+func serviceResources() shape[Resources] {
+	return object(objectShape[Resources]{
+		name: "resources", doc: "The most a service gets.",
+		fields: []field[Resources]{key("limits", quantitiesShape(), "", "The most it gets.", func(r *Resources) *Quantities { return &r.Limits })},
 	})
 }
 
