@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -317,5 +318,41 @@ func TestLoadFindsFoldersBesideTheFile(t *testing.T) {
 	}
 	if v := f.Services[0].Volumes; v[0].HostPath != filepath.Join(dir, "conf") || v[1].HostPath != "/etc" {
 		t.Errorf("volumes are %+v", v)
+	}
+}
+
+// yamlBlock is a whole sandbox file in a document.
+var yamlBlock = regexp.MustCompile("(?ms)^```yaml\n((?:name|services):.*?)^```")
+
+// What documents and examples show can be used.
+func TestDocumentedFilesAreValid(t *testing.T) {
+	if _, err := Load("../../examples/sandbox/sandbox.yaml", pipeline.Options{}); err != nil {
+		t.Error(err)
+	}
+	text, err := os.ReadFile("../../docs/sandbox.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := yamlBlock.FindAllSubmatch(text, -1)
+	if len(blocks) == 0 {
+		t.Error("docs/sandbox.md shows no sandbox file")
+	}
+	for _, block := range blocks {
+		path := filepath.Join(t.TempDir(), "sandbox.yaml")
+		if err := os.WriteFile(path, block[1], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Load(path, pipeline.Options{}); err != nil {
+			t.Errorf("%v\n%s", err, block[1])
+		}
+	}
+	entries, err := Catalogue()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := known(entries)
+	slices.Sort(ids)
+	if list := strings.Join(ids[:len(ids)-1], ", ") + " and " + ids[len(ids)-1]; !strings.Contains(string(text), list) {
+		t.Errorf("docs/sandbox.md does not list %s", list)
 	}
 }
