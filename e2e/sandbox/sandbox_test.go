@@ -124,7 +124,7 @@ func TestUpgradeReplacesWhatHasChanged(t *testing.T) {
 	s := newSite(t)
 	own := "flowctl-test/" + s.name + ":local"
 	docker(t, "tag", redisImage, own)
-	t.Cleanup(func() { docker(t, "rmi", "--force", own) })
+	s.images = append(s.images, own)
 	s.file(redis + "  other:\n    image: " + own + "\n    pull_policy: never\n    ports: [{containerPort: 6379, hostPort: 0}]\n" +
 		"    connection: redis://${host}:${port}\n    command: [redis-server, --appendonly, 'yes']\n")
 	s.want(0, nil, "sandbox", "start")

@@ -98,6 +98,8 @@ type site struct {
 	t         *testing.T
 	dir, name string
 	env       []string
+	// images are removed in the end, when no container needs them any more.
+	images []string
 }
 
 func newSite(t *testing.T) *site {
@@ -116,6 +118,9 @@ func newSite(t *testing.T) *site {
 			if len(left) > 0 {
 				t.Errorf("%s are left: %v", kind, left)
 			}
+		}
+		for _, name := range s.images {
+			_ = exec.Command("docker", "rmi", "--force", name).Run() // one may stand for two of them
 		}
 	})
 	return s
