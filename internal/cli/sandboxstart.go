@@ -217,10 +217,14 @@ func isTaken(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }
 func printWiring(out io.Writer, name string, wiring sandbox.Wiring) error {
 	fmt.Fprintf(out, "\nsandbox %s is up; containers find it in the network %s\n", name, wiring.Network)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "SERVICE\tCONNECTION\tIN THE NETWORK")
+	fmt.Fprintln(w, "SERVICE\tVARIABLE\tCONNECTION\tIN THE NETWORK")
 	for _, id := range slices.Sorted(maps.Keys(wiring.Services)) {
 		e := wiring.Services[id]
-		fmt.Fprintf(w, "%s\t%s\t%s\n", id, orDash(e.Connection), orDash(e.Inside))
+		variable := e.Variable
+		if e.Connection == "" {
+			variable = "" // it would tell nothing
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", id, orDash(variable), orDash(e.Connection), orDash(e.Inside))
 	}
 	return w.Flush()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -290,6 +291,50 @@ func TestStays(t *testing.T) {
 	hold <- true
 	if err := stays(lis.Addr().String())(ctx); err != nil {
 		t.Errorf("a connection that stays does not count: %v", err)
+	}
+}
+
+// Where this machine is in the sandbox's network, it asks the service itself; else
+// through the port of the host, be it the engine's proxy that accepts.
+func TestReach(t *testing.T) {
+	s := far(t)
+	service := pipeline.Service{Ports: []pipeline.Port{{ContainerPort: 80, HostPort: 8000}, {Name: "admin", ContainerPort: 81, HostPort: 8001}}}
+	near := docker.Resident{Address: netip.MustParseAddr("10.0.0.7")}
+	for name, test := range map[string]struct {
+		resident docker.Resident
+		port     string
+		number   int
+		want     string
+		direct   bool
+	}{
+		"the first port, directly":             {near, "", 0, "10.0.0.7:80", true},
+		"a name, directly":                     {near, "admin", 0, "10.0.0.7:81", true},
+		"a port that is not offered, directly": {near, "", 99, "10.0.0.7:99", true},
+		"the first port of the host":           {docker.Resident{}, "", 0, "far:8000", false},
+		"a number":                             {docker.Resident{}, "", 81, "far:8001", false},
+		"a port that is not offered":           {docker.Resident{}, "", 99, "far:99", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, direct := s.reach(&resident{Resident: test.resident, service: service}, test.port, test.number)
+			if got != test.want || direct != test.direct {
+				t.Errorf("%s, %t; want %s, %t", got, direct, test.want, test.direct)
+			}
+		})
+	}
+}
+
+func TestEndpoint(t *testing.T) {
+	redis := entry(t, "redis")
+	redis.Ports[0].HostPort = 1234
+	got := far(t).endpoint(&resident{service: redis, Resident: docker.Resident{Ports: []driver.Port{{Address: "127.0.0.1", Host: 1234, Container: 6379, Protocol: "tcp"}}}})
+	want := Endpoint{
+		Connection: "redis://far:1234", Inside: "redis://redis:6379", Variable: "REDIS_URL",
+		Ports:   []EndpointPort{{Name: "redis", Address: "127.0.0.1", Host: 1234, Container: 6379, Protocol: "tcp"}},
+		Outside: map[string]string{"REDIS_URL": "redis://far:1234", "REDIS_HOST": "far", "REDIS_PORT": "1234"},
+		Within:  map[string]string{"REDIS_URL": "redis://redis:6379", "REDIS_HOST": "redis", "REDIS_PORT": "6379"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

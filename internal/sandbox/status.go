@@ -96,9 +96,11 @@ func verdict(err error, young bool) (ok bool, text string) {
 type Endpoint struct {
 	// Connection is how programs of this machine connect, Inside containers in the
 	// sandbox's network; "" when nobody has said how.
-	Connection string         `json:"connection,omitempty"`
-	Inside     string         `json:"inside,omitempty"`
-	Ports      []EndpointPort `json:"ports"`
+	Connection string `json:"connection,omitempty"`
+	Inside     string `json:"inside,omitempty"`
+	// Variable is the environment variable that tells Connection to programs.
+	Variable string         `json:"variable"`
+	Ports    []EndpointPort `json:"ports"`
 	// Outside and Within are the variables that tell a program where it is, of this
 	// machine and in the network: <ID>_URL (or its own name), <ID>_HOST, <ID>_PORT.
 	Outside map[string]string `json:"variables"`
@@ -152,6 +154,7 @@ func (s *Sandbox) endpoint(r *resident) Endpoint {
 	e := Endpoint{
 		Connection: v.Refer(v.Connection, s.engine.Host(), outside), Ports: []EndpointPort{},
 		Outside: map[string]string{}, Within: map[string]string{},
+		Variable: v.Variable,
 	}
 	template := v.Inside
 	if template == "" {
