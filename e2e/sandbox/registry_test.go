@@ -136,3 +136,24 @@ func TestPulls(t *testing.T) {
 		t.Errorf("the container is of another image than the one pushed: %v", label)
 	}
 }
+
+// Ctrl-C ends a pull that never would.
+func TestInterruptDuringPull(t *testing.T) {
+	t.Parallel()
+	image(t, redisImage) // there is an engine
+	s := newSite(t)
+	ended := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {
+		select {
+		case <-ended:
+		case <-request.Context().Done():
+		}
+	}))
+	t.Cleanup(server.Close)
+	t.Cleanup(func() { close(ended) })
+	s.file("  slow: {image: '" + strings.TrimPrefix(server.URL, "http://") + "/slow:1'}\n")
+	s.interrupt("pulling", "sandbox", "start")
+	if c, n := s.containers(), s.networks(); len(c)+len(n) > 0 {
+		t.Errorf("it has made %v %v", c, n)
+	}
+}

@@ -117,6 +117,26 @@ func TestKilledContainerIsRepaired(t *testing.T) {
 	s.want(0, []string{"redis * stopped"}, "sandbox", "stop", "redis", "redis")
 }
 
+// What somebody has removed by hand is made anew, with the data.
+func TestRemovedByHand(t *testing.T) {
+	t.Parallel()
+	image(t, redisImage)
+	s := newSite(t)
+	s.file(redis)
+	s.want(0, nil, "sandbox", "start")
+	if got := ask(t, s.status()["redis"].Connection, "SET key value"); got != "+OK" {
+		t.Fatalf("SET: %q", got)
+	}
+	docker(t, "stop", s.containers()[0])
+	docker(t, "network", "rm", s.networks()[0])
+	s.want(0, []string{"redis * replacing: its network has gone", "healthy: after"}, "sandbox", "start")
+	docker(t, "rm", "--force", s.containers()[0])
+	s.want(0, []string{"redis * starting: image", "healthy: after"}, "sandbox", "start")
+	if got := ask(t, s.status()["redis"].Connection, "GET key"); got != "value" {
+		t.Errorf("GET key: %q, want value", got)
+	}
+}
+
 // An image that was built anew replaces its service, and no other.
 func TestUpgradeReplacesWhatHasChanged(t *testing.T) {
 	t.Parallel()
@@ -190,30 +210,8 @@ func TestInterruptDuringStart(t *testing.T) {
 	image(t, redisImage)
 	s := newSite(t)
 	s.file(redis + "    health_check: {exec: ['false'], start_timeout: 1h}\n  second: {image: " + redisImage + ", depends_on: [redis]}\n")
-	cmd := s.command(t.Context(), "sandbox", "start")
-	var errs strings.Builder
-	cmd.Stderr = &errs
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	told := make([]byte, 4096)
-	for text := ""; !strings.Contains(text, "starting: image"); {
-		n, err := out.Read(told)
-		if err != nil {
-			t.Fatalf("%v after %q", err, text)
-		}
-		text += string(told[:n])
-	}
 	// The container is made; whether it runs already at the signal, start sees to.
-	interrupt(t, cmd)
-	_ = cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(errs.String(), "What has been begun goes on") {
-		t.Errorf("exit code %d: %s", code, errs.String())
-	}
+	s.interrupt("starting: image", "sandbox", "start")
 	r := s.status()
 	if len(r) != 1 || r["redis"].State != "running" || !strings.HasPrefix(r["redis"].Health, "starting: ") {
 		t.Errorf("after Ctrl-C there is %+v, want redis alone, running", r)

@@ -265,10 +265,33 @@ func ask(t *testing.T, connection, command string) string {
 	return strings.TrimSpace(line)
 }
 
-// interrupt sends a signal to a command that is under way.
-func interrupt(t *testing.T, cmd *exec.Cmd) {
-	t.Helper()
+// interrupt runs flowctl until it has printed text, and sends it what Ctrl-C sends. It
+// must end with 130 and say what becomes of what it has begun.
+func (s *site) interrupt(text string, args ...string) {
+	s.t.Helper()
+	cmd := s.command(s.t.Context(), args...)
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	told, buf := "", make([]byte, 4096)
+	for !strings.Contains(told, text) {
+		n, err := out.Read(buf)
+		if err != nil {
+			s.t.Fatalf("%v after %q", err, told)
+		}
+		told += string(buf[:n])
+	}
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(errs.String(), "What has been begun goes on") {
+		s.t.Errorf("exit code %d: %s", code, errs.String())
 	}
 }

@@ -195,16 +195,17 @@ func (b *bringing) run(ctx context.Context, fits func(pipeline.Service, *residen
 		return b.create(ctx)
 	}
 	same, err := fits(b.service, b.before)
+	runs := b.before.State == "running" || b.before.State == "restarting"
 	switch {
 	case err != nil:
 		return err
-	case !same:
+	case !same || !runs && b.before.Network != b.network: // in a network that has gone nothing starts
 		b.say(b.service.ID, "replacing: %s", b.difference())
 		if err := b.engine.StopService(ctx, b.before.ID); err != nil {
 			return err
 		}
 		return b.create(ctx)
-	case b.before.State == "running" || b.before.State == "restarting":
+	case runs:
 		b.id = b.before.ID
 		return b.await(ctx)
 	default:
@@ -221,6 +222,9 @@ func (b *bringing) difference() string {
 	}
 	if _, hash, _ := definition(b.service); hash != b.before.hash {
 		return "its definition has changed"
+	}
+	if b.before.Network != b.network {
+		return "its network has gone"
 	}
 	return "image " + b.service.Image + " is another one now"
 }

@@ -67,8 +67,10 @@ type Resident struct {
 	Started, Ended time.Time
 	// Ports are those it offers on the host, or did.
 	Ports []driver.Port
-	// Volumes are the names of the engine's volumes that it has.
+	// Volumes are the names of the engine's volumes that it has, Network is the id of the
+	// network it was made in.
 	Volumes []string
+	Network string
 	// Address is its own, if this machine is in its network, as in driver.Ref.
 	Address netip.Addr
 }
@@ -88,8 +90,11 @@ func (e *Engine) Host() string {
 func (e *Engine) Local() bool { return strings.HasPrefix(e.client.DaemonHost(), "unix://") }
 
 // Services returns the containers that carry a label, given as name or name=value,
-// running or not, in the order of their names.
+// running or not, in the order of their names. An engine that has not answered within
+// half a minute is unavailable.
 func (e *Engine) Services(ctx context.Context, label string) ([]Resident, error) {
+	ctx, cancel := context.WithTimeout(ctx, removal)
+	defer cancel()
 	filter := make(client.Filters).Add("label", label)
 	listed, err := e.client.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: filter})
 	if err != nil {
@@ -133,7 +138,7 @@ func (e *Engine) Service(ctx context.Context, id string) (Resident, error) {
 		}
 	}
 	if c.HostConfig != nil {
-		r.Ports = offered(c.HostConfig.PortBindings)
+		r.Ports, r.Network = offered(c.HostConfig.PortBindings), string(c.HostConfig.NetworkMode)
 	}
 	for _, m := range c.Mounts {
 		if m.Type == mount.TypeVolume {
