@@ -77,7 +77,12 @@ func (s *Sandbox) volumes(service pipeline.Service, declared []string) []driver.
 		if slices.ContainsFunc(volumes, func(v driver.Volume) bool { return path.Clean(v.Target) == path.Clean(folder) }) {
 			continue
 		}
-		name := s.containerName(service.ID) + "-" + unsafe.ReplaceAllString(strings.Trim(path.Clean(folder), "/"), "-")
+		// After the prefix stands a dash where the file has named a volume, and no id has a
+		// dot: so this is nobody else's name.
+		name := s.prefix() + "_" + service.ID + "." + unsafe.ReplaceAllString(strings.Trim(path.Clean(folder), "/"), "-")
+		for slices.ContainsFunc(volumes, func(v driver.Volume) bool { return v.Source == name }) { // /a/b and /a-b
+			name += "-"
+		}
 		volumes = append(volumes, driver.Volume{Source: name, Target: folder})
 	}
 	return volumes

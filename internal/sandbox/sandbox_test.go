@@ -160,15 +160,25 @@ func TestContainer(t *testing.T) {
 			Ports: []driver.Port{{Host: 8, Container: 9, Protocol: "tcp"}},
 			Volumes: []driver.Volume{
 				{Source: "flowctl-sandbox-box-data", Target: "/data/"}, {Source: "/etc", Target: "/conf", ReadOnly: true},
-				{Source: "flowctl-sandbox-box-db-var-lib-x-y", Target: "/var/lib/x y"},
+				{Source: "flowctl-sandbox-box_db.var-lib-x-y", Target: "/var/lib/x y"},
+				{Source: "flowctl-sandbox-box_db.var-lib-x-y-", Target: "/var/lib/x-y"},
 			},
 			CPUs: 0.5, Memory: 1024,
 		},
 		Env: []string{"B=b", "A=new"}, StopSignal: 2, StopGrace: time.Second, Restart: "always",
 	}
-	got, err := s.container(service, []pipeline.Port{{HostPort: 8, ContainerPort: 9, Protocol: "tcp"}}, []string{"/data", "/var/lib/x y"})
+	got, err := s.container(service, []pipeline.Port{{HostPort: 8, ContainerPort: 9, Protocol: "tcp"}}, []string{"/data", "/var/lib/x y", "/var/lib/x-y"})
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%s (%v)", diff, err)
+	}
+}
+
+// A folder that only the image names has a volume of its own, whatever the file calls others.
+func TestVolumesOfTheImageAreNobodyElses(t *testing.T) {
+	prometheus := entry(t, "prometheus")
+	volumes := far(t).volumes(prometheus, []string{"/data", "/prometheus"}) // -prometheus-data is the entry's
+	if len(volumes) != 2 || volumes[0].Source == volumes[1].Source || volumes[1].Target != "/data" {
+		t.Errorf("%+v", volumes)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // When an engine is started anew, what is always to run does, and the rest is found as
 // it ended, with what it had printed.
 func TestServicesAfterTheEngineWasStartedAnew(t *testing.T) {
-	own := newPrivateEngine(t, false)
+	own := newPrivateEngine(t, true) // elsewhere: it leaves the bridges of this machine alone
 	e, err := Connect(environment(map[string]string{"DOCKER_HOST": own.socket()}))
 	if err != nil {
 		t.Fatal(err)
