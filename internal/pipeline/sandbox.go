@@ -74,29 +74,37 @@ func (s *Service) variable(name string) (value string, found bool) {
 
 // Refer replaces what a value of the service refers to: ${host} by host, ${port} and
 // ${port.NAME} by what port says of the port, ${env.NAME} by the variable. A variable
-// that refers to itself is cut off, as nothing.
+// that refers to itself is cut off, as nothing, and so is what grows beyond all measure.
 func (s *Service) Refer(value, host string, port func(Port) string) string {
-	return s.refer(value, host, port, 0)
+	r := referrer{service: s, host: host, port: port, budget: maxFileSize}
+	return r.expand(value, 0)
 }
 
-func (s *Service) refer(value, host string, port func(Port) string, depth int) string {
-	if depth > maxNesting {
-		return ""
-	}
+// referrer replaces references. Budget is how many bytes of variables it may still put in.
+type referrer struct {
+	service *Service
+	host    string
+	port    func(Port) string
+	budget  int
+}
+
+func (r *referrer) expand(value string, depth int) string {
 	return Expand(value, func(what, name string) string {
 		if what == "" {
 			what, name = name, ""
 		}
 		switch what {
 		case "host":
-			return host
+			return r.host
 		case "port":
-			p, _ := s.Port(name) // the file was checked
-			return port(p)
-		default:
-			v, _ := s.variable(name)
-			return s.refer(v, host, port, depth+1)
+			p, _ := r.service.Port(name) // the file was checked
+			return r.port(p)
 		}
+		v, _ := r.service.variable(name)
+		if r.budget -= len(v) + 1; r.budget < 0 || depth == maxNesting {
+			return ""
+		}
+		return r.expand(v, depth+1)
 	})
 }
 
