@@ -19,8 +19,9 @@ const module = "github.com/withobsrvr/flowctl/"
 var layers = map[string][]string{
 	"cmd/flowctl": {"internal/cli"},
 
-	"internal/cli":    {"internal/engine", "internal/supervisor", "internal/controlplane", "internal/registry", "internal/journal", "internal/plan", "internal/pipeline", "internal/driver", "internal/probe", "internal/guardian", "internal/store", "internal/metrics"},
-	"internal/engine": {"internal/controlplane", "internal/supervisor", "internal/registry", "internal/plan", "internal/pipeline", "internal/driver", "internal/driver/*", "internal/probe", "internal/journal", "internal/guardian", "internal/procid", "internal/store", "internal/authority", "internal/metrics", "internal/tracing"},
+	"internal/cli":     {"internal/engine", "internal/supervisor", "internal/controlplane", "internal/registry", "internal/journal", "internal/plan", "internal/pipeline", "internal/driver", "internal/probe", "internal/guardian", "internal/store", "internal/metrics", "internal/sandbox"},
+	"internal/sandbox": {"internal/pipeline", "internal/driver", "internal/driver/docker", "internal/port", "internal/probe"},
+	"internal/engine":  {"internal/controlplane", "internal/supervisor", "internal/registry", "internal/plan", "internal/pipeline", "internal/driver", "internal/driver/*", "internal/probe", "internal/journal", "internal/guardian", "internal/procid", "internal/store", "internal/authority", "internal/metrics", "internal/tracing", "internal/port"},
 
 	"internal/controlplane": {"api/*", "internal/supervisor", "internal/registry", "internal/plan", "internal/pipeline", "internal/driver", "internal/journal"},
 	"internal/supervisor":   {"internal/plan", "internal/pipeline", "internal/driver", "internal/probe", "internal/journal"},
@@ -42,6 +43,7 @@ var layers = map[string][]string{
 	"internal/probe":    {},
 	"internal/pipeline": {},
 	"internal/procid":   {},
+	"internal/port":     {},
 
 	"sdk/go":                  {"api/*"},
 	"api/flowctl":             {},

@@ -115,6 +115,9 @@ func checkCommandLine(line string) error {
 		return fmt.Errorf("%q: there is no command %s", line, rest[0])
 	}
 	for _, arg := range rest {
+		if arg == "--" { // what comes then is for somebody else
+			return nil
+		}
 		name, _, _ := strings.Cut(arg, "=")
 		long, isLong := strings.CutPrefix(name, "--")
 		short, isShort := strings.CutPrefix(name, "-")

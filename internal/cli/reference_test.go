@@ -40,7 +40,11 @@ func reference() string {
 	root := newRoot(&app{Out: &out, Err: &out})
 	root.InitDefaultHelpCmd()
 	fmt.Fprint(&out, "# The command line\n\nGenerated from the commands by `make generate`: do not edit.\n")
-	for _, cmd := range append([]*cobra.Command{root}, root.Commands()...) {
+	commands := []*cobra.Command{root}
+	for _, cmd := range root.Commands() {
+		commands = append(append(commands, cmd), cmd.Commands()...)
+	}
+	for _, cmd := range commands {
 		if cmd.Hidden || cmd.Name() == "help" {
 			continue
 		}

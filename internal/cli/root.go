@@ -96,6 +96,7 @@ func newRoot(a *app) *cobra.Command {
 		newRestartCmd(a),
 		newRunCmd(a),
 		newRunsCmd(a),
+		newSandboxCmd(a),
 		newSchemaCmd(a),
 		newServerCmd(a),
 		newStartCmd(a),

@@ -11,6 +11,7 @@ import (
 	"github.com/withobsrvr/flowctl/internal/driver/docker"
 	"github.com/withobsrvr/flowctl/internal/driver/process"
 	"github.com/withobsrvr/flowctl/internal/plan"
+	"github.com/withobsrvr/flowctl/internal/port"
 )
 
 // containers is what a run has of its own on a container engine.
@@ -95,12 +96,12 @@ func (e *Engine) checkPublished(ctx context.Context, c plan.Component, ours []in
 		if slices.Contains(ours, p.Host) || p.Protocol == "udp" {
 			continue
 		}
-		err := checkPortAt(cmp.Or(p.Address, "127.0.0.1"), p.Host)
+		err := port.Check(cmp.Or(p.Address, "127.0.0.1"), p.Host)
 		if err == nil || errors.Is(err, os.ErrPermission) { // the engine may where this user may not
 			continue
 		}
 		if container := e.containers.engine.Publisher(ctx, p.Host); container != "" {
-			err = heldBy(p.Host, container)
+			err = port.HeldBy(p.Host, container)
 		}
 		problems = append(problems, portProblem(c.ID, err))
 	}

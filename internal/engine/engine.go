@@ -25,6 +25,7 @@ import (
 	"github.com/withobsrvr/flowctl/internal/metrics"
 	"github.com/withobsrvr/flowctl/internal/pipeline"
 	"github.com/withobsrvr/flowctl/internal/plan"
+	"github.com/withobsrvr/flowctl/internal/port"
 	"github.com/withobsrvr/flowctl/internal/registry"
 	"github.com/withobsrvr/flowctl/internal/supervisor"
 	"github.com/withobsrvr/flowctl/internal/tracing"
@@ -173,9 +174,9 @@ func (e *Engine) open() (problems []string) {
 func (e *Engine) makePlan() (allocated []int, err error) {
 	planning := e.planOptions(nil)
 	planning.AllocatePort = func() (int, error) {
-		port, err := allocatePort()
-		allocated = append(allocated, port)
-		return port, err
+		found, err := port.Free()
+		allocated = append(allocated, found)
+		return found, err
 	}
 	e.plan, err = plan.New(e.opts.Pipeline, planning)
 	return allocated, err
@@ -197,7 +198,7 @@ func (e *Engine) planOptions(previous *plan.Plan) plan.Options {
 		HeartbeatInterval: e.plane.heartbeatInterval(),
 		RunID:             e.runID,
 		Environ:           e.opts.Environ,
-		AllocatePort:      allocatePort,
+		AllocatePort:      port.Free,
 		Previous:          previous,
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/withobsrvr/flowctl/internal/controlplane"
 	"github.com/withobsrvr/flowctl/internal/plan"
+	"github.com/withobsrvr/flowctl/internal/port"
 )
 
 // preflight returns everything that would keep a component from starting, one
@@ -37,11 +38,11 @@ func checkProcesses(components []plan.Component, ours []int) []string {
 		if text := checkProgram(c.Command[0]); text != "" {
 			problems = append(problems, fmt.Sprintf("%s: %s", c.ID, text))
 		}
-		for _, port := range portsOf(c) {
-			if slices.Contains(ours, port) {
+		for _, number := range portsOf(c) {
+			if slices.Contains(ours, number) {
 				continue
 			}
-			if err := checkPort(port); err != nil {
+			if err := port.Check("", number); err != nil {
 				problems = append(problems, portProblem(c.ID, err))
 			}
 		}
@@ -113,7 +114,7 @@ func listenProblem(err error) string {
 		return fmt.Sprintf("the control plane cannot listen: %v", err)
 	case failed.InUse && failed.Port != 0:
 		return fmt.Sprintf("the control plane cannot listen on port %d: it is held by %s; stop it, or choose another with --control-plane-port (0 takes a free one)",
-			failed.Port, holder(failed.Port))
+			failed.Port, port.Holder(failed.Port))
 	default:
 		return fmt.Sprintf("the control plane cannot %v; choose another with --control-plane-address", err)
 	}

@@ -98,22 +98,3 @@ func TestALogFolderThatCannotBeMade(t *testing.T) {
 		t.Fatalf("New = %v, want a PreflightError about the log folder", err)
 	}
 }
-
-func TestAllocatedPortsAreFree(t *testing.T) {
-	port, err := allocatePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := checkPort(port); err != nil {
-		t.Error(err)
-	}
-}
-
-// TestPortsOnAnyAddressCount holds a port on one loopback address only.
-func TestPortsOnAnyAddressCount(t *testing.T) {
-	port := hold(t)
-	err := checkPort(port)
-	if want := fmt.Sprintf("port %d is held by %s", port, me(t)); err == nil || err.Error() != want {
-		t.Errorf("%v, want %q", err, want)
-	}
-}

@@ -59,7 +59,7 @@ func programFields() []field[written] {
 			func(w *written) *[]string { return &w.OutputEventTypes }),
 		component("replicas", replicas(), "1", "How many of it run. More than 1 comes with a later version.",
 			func(w *written) *int { return &w.replicas }),
-		component("volumes", listOf(volumeShape()), "", "Folders a container sees. No effect on a process.",
+		component("volumes", listOf(volumeShape("the pipeline keeps from run to run, called `<pipeline>_<name>`")), "", "Folders a container sees. No effect on a process.",
 			func(w *written) *[]Volume { return &w.Volumes }),
 		component("resources", resourcesShape(), "", "What a container asks for and the most it gets. No effect on a process.",
 			func(w *written) *Resources { return &w.Resources }),

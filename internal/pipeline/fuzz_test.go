@@ -85,3 +85,22 @@ func checkUsable(t *testing.T, p *Pipeline) {
 		t.Errorf("%d components, cycles %v, name %q", len(p.Components), p.cycles(), p.Name)
 	}
 }
+
+// FuzzParseSandbox is the same for sandbox files; what they refer to can be replaced.
+func FuzzParseSandbox(f *testing.F) {
+	f.Add([]byte("name: x\nservices:\n  redis:\n  a: {image: a, ports: [1, {name: p, containerPort: 2, hostPort: 0}], env: {A: '${host}:${port.p}'}, connection: 'x${env.A}', depends_on: [redis]}\n"))
+	f.Add([]byte("services: {a: {image: a, env: {A: '${env.A}${env.A}${env.A}${env.A}${env.A}${env.A}${env.A}${env.A}'}, connection: '${env.A}'}}\n"))
+	f.Add([]byte("services:\n  a: {image: a, depends_on: [b]}\n  b: {image: b, depends_on: [a], stop: {grace: 1}, health_check: {tcp: {}}}\n"))
+	f.Fuzz(func(t *testing.T, source []byte) {
+		s, err := ParseSandbox("sandbox.yaml", "/", source, Options{Environ: []string{"A=b"}}, []Service{redisEntry})
+		var problems Problems
+		switch {
+		case err != nil && (!errors.As(err, &problems) || problems.Error() == ""):
+			t.Errorf("%q: the error is %v", source, err)
+		case err == nil:
+			for _, v := range s.Services {
+				v.Refer(v.Connection, "h", func(Port) string { return "1" })
+			}
+		}
+	})
+}

@@ -25,9 +25,11 @@ func defaultRestart() Restart {
 func defaultStop() Stop { return Stop{Signal: "TERM", Grace: 10 * time.Second} }
 
 // probeShape is a probe of one of four kinds.
-func probeShape() shape[*Probe] {
+func probeShape() shape[*Probe] { return pointer(object(probeObject())) }
+
+func probeObject() objectShape[Probe] {
 	const millisecond = time.Millisecond
-	s := object(objectShape[Probe]{
+	return objectShape[Probe]{
 		name: "probe", doc: "The question whether a component is healthy. Exactly one of `http`, `grpc`, `tcp` and `exec` is needed.",
 		start: defaultProbe,
 		fields: []field[Probe]{
@@ -53,8 +55,7 @@ func probeShape() shape[*Probe] {
 			}
 			return len(kinds) == 1
 		},
-	})
-	return pointer(s)
+	}
 }
 
 // found says what there is instead of one.

@@ -29,16 +29,42 @@ func Load(path string, opts Options) (*Pipeline, Problems, error) {
 	if err != nil {
 		return nil, nil, Problems{{File: path, Text: err.Error()}}
 	}
-	dir, err := filepath.Abs(filepath.Dir(path))
+	dir, err := absoluteFolder(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("find the folder of %s: %w", path, err)
+		return nil, nil, err
 	}
 	return Parse(path, dir, source, opts)
+}
+
+// absoluteFolder is the folder of a file.
+func absoluteFolder(path string) (string, error) {
+	dir, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return "", fmt.Errorf("find the folder of %s: %w", path, err)
+	}
+	return dir, nil
 }
 
 // Parse reads a pipeline from source. File is its name in problems; relative
 // paths of env_file are relative to dir, which must be absolute.
 func Parse(file, dir string, source []byte, opts Options) (*Pipeline, Problems, error) {
+	d, root, err := newDecoder(file, dir, source, opts)
+	if err != nil {
+		return nil, nil, err
+	}
+	doc, _ := documentShape().read(d, root, "")
+	p := doc.pipeline()
+	p.File, p.Dir, p.lines, p.where = file, dir, d.lines, d.where
+	d.validate(p)
+	wrong, warnings := d.problems.split()
+	if len(wrong) > 0 {
+		return nil, warnings, wrong
+	}
+	return p, warnings, nil
+}
+
+// newDecoder turns source into a tree, and what reads it.
+func newDecoder(file, dir string, source []byte, opts Options) (*decoder, *node, error) {
 	source, err := cleanText(source)
 	if err == nil && len(bytes.TrimSpace(source)) == 0 {
 		err = errors.New("is empty")
@@ -52,16 +78,7 @@ func Parse(file, dir string, source []byte, opts Options) (*Pipeline, Problems, 
 		problem.File, problem.Source = file, lineOf(lines, problem.Line)
 		return nil, nil, Problems{*problem}
 	}
-	d := &decoder{file: file, dir: dir, lines: lines, environ: environ(opts.Environ), where: map[string]position{}}
-	doc, _ := documentShape().read(d, root, "")
-	p := doc.pipeline()
-	p.File, p.Dir, p.lines, p.where = file, dir, lines, d.where
-	d.validate(p)
-	wrong, warnings := d.problems.split()
-	if len(wrong) > 0 {
-		return nil, warnings, wrong
-	}
-	return p, warnings, nil
+	return &decoder{file: file, dir: dir, lines: lines, environ: environ(opts.Environ), where: map[string]position{}}, root, nil
 }
 
 // At is a problem at a field of the file, or at the nearest field around it

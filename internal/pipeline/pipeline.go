@@ -1,6 +1,7 @@
 // Package pipeline is what the user asked for: the pipeline file as written,
 // with defaults filled in. It reads YAML strictly and reports every problem of
 // a file at once with its position. It knows nothing of how a pipeline is run.
+// The sandbox file is read in the same way.
 package pipeline
 
 import "time"

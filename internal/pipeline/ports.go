@@ -40,7 +40,8 @@ func portShape() shape[Port] {
 	})
 }
 
-func volumeShape() shape[Volume] {
+// volumeShape is a folder a container sees. kept says what becomes of one without hostPath.
+func volumeShape(kept string) shape[Volume] {
 	folder := func(into func(*Volume) *string) func(name, doc string) field[Volume] {
 		return func(name, doc string) field[Volume] { return key(name, words(), "", doc, into) }
 	}
@@ -50,7 +51,7 @@ func volumeShape() shape[Volume] {
 		name: "volume", doc: "A folder a container sees.",
 		start: func() Volume { return Volume{} },
 		fields: []field[Volume]{
-			key("name", name("a volume's name"), "", "Its name. Without `hostPath` it is a volume of the container engine that the pipeline keeps from run to run, called `<pipeline>_<name>` there.", func(v *Volume) *string { return &v.Name }),
+			key("name", name("a volume's name"), "", "Its name. Without `hostPath` it is a volume of the container engine that "+kept+" there.", func(v *Volume) *string { return &v.Name }),
 			inside("mountPath", "Where the container sees it, an absolute path."),
 			inside("container_path", "Another spelling of `mountPath`."),
 			outside("hostPath", "The folder on this host, relative to this file."),

@@ -100,8 +100,20 @@ func (o *objectInfo) schema() schema {
 func Reference() []byte {
 	var c catalogue
 	documentShape().describe(&c)
+	return c.reference("The pipeline file")
+}
+
+// SandboxReference is the table of all keys of the sandbox file, as Markdown.
+func SandboxReference() []byte {
+	var c catalogue
+	sandboxShape(nil).describe(&c)
+	return c.reference("The sandbox file")
+}
+
+// reference is the objects as Markdown.
+func (c *catalogue) reference(title string) []byte {
 	var b strings.Builder
-	b.WriteString("# The pipeline file\n\n<!-- Written by the test of internal/pipeline from the tables the file is read with: go test ./internal/pipeline -update -->\n")
+	b.WriteString("# " + title + "\n\n<!-- Written by the test of internal/pipeline from the tables the file is read with: go test ./internal/pipeline -update -->\n")
 	for _, o := range c.objects {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| key | type | default | meaning |\n|---|---|---|---|\n", o.name, o.doc)
 		for _, f := range o.fields {

@@ -21,6 +21,7 @@ const referenceDir = "../../docs/reference/"
 func TestDocuments(t *testing.T) {
 	golden(t, referenceDir+"pipeline.schema.json", Schema())
 	golden(t, referenceDir+"pipeline.md", Reference())
+	golden(t, referenceDir+"sandbox.md", SandboxReference())
 }
 
 // compile is the schema, ready to be asked.

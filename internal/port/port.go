@@ -1,4 +1,5 @@
-package engine
+// Package port knows who holds the ports of this machine, and which are free.
+package port
 
 import (
 	"errors"
@@ -12,28 +13,27 @@ import (
 	"github.com/shirou/gopsutil/v4/process"
 )
 
-// checkPort returns nil if nobody listens on port, on any address of this machine.
-func checkPort(port int) error { return checkPortAt("", port) }
-
-// checkPortAt returns nil if one can listen on a port of an address; "" is all of them.
-func checkPortAt(address string, port int) error {
+// Check returns nil if one can listen on a port of an address, "" for all of this
+// machine's. The error names who has it.
+func Check(address string, port int) error {
 	lis, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(port)))
 	if err == nil {
 		return lis.Close()
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return heldBy(port, holder(port))
+		return HeldBy(port, Holder(port))
 	}
 	return fmt.Errorf("port %d cannot be used: %w", port, err)
 }
 
-func heldBy(port int, holder string) error {
+// HeldBy is the error of a port that somebody has.
+func HeldBy(port int, holder string) error {
 	return fmt.Errorf("port %d is held by %s", port, holder)
 }
 
-// holder names the program that listens on port, or that has a connection of its
+// Holder names the program that listens on port, or that has a connection of its
 // own from there, as far as this user may know.
-func holder(port int) string {
+func Holder(port int) string {
 	conns, err := gopsnet.Connections("tcp")
 	if err != nil {
 		return "another program"
@@ -72,12 +72,13 @@ const (
 	lastAllocated  = 32_000
 )
 
-// allocatePort returns a port that nobody listens on now.
-func allocatePort() (int, error) {
+// Free returns a port that nobody listens on now. On the machine of a remote container
+// engine nobody can look: there it is a guess.
+func Free() (int, error) {
 	var err error
 	for range 100 {
 		port := firstAllocated + rand.IntN(lastAllocated-firstAllocated)
-		if err = checkPort(port); err == nil {
+		if err = Check("", port); err == nil {
 			return port, nil
 		}
 	}
