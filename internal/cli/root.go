@@ -93,6 +93,7 @@ func newRoot(a *app) *cobra.Command {
 		newListCmd(a),
 		newLogsCmd(a),
 		newPlanCmd(a),
+		newProbeCmd(a),
 		newPsCmd(a),
 		newRestartCmd(a),
 		newRunCmd(a),
