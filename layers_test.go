@@ -19,7 +19,7 @@ const module = "github.com/withobsrvr/flowctl/"
 var layers = map[string][]string{
 	"cmd/flowctl": {"internal/cli"},
 
-	"internal/cli":    {"internal/engine", "internal/supervisor", "internal/controlplane", "internal/registry", "internal/journal", "internal/plan", "internal/pipeline", "internal/driver", "internal/probe", "internal/guardian", "internal/store", "internal/metrics"},
+	"internal/cli":    {"internal/engine", "internal/supervisor", "internal/controlplane", "internal/registry", "internal/journal", "internal/plan", "internal/pipeline", "internal/driver", "internal/probe", "internal/guardian", "internal/store", "internal/metrics", "internal/compose", "internal/shellscript"},
 	"internal/engine": {"internal/controlplane", "internal/supervisor", "internal/registry", "internal/plan", "internal/pipeline", "internal/driver", "internal/driver/*", "internal/probe", "internal/journal", "internal/guardian", "internal/procid", "internal/store", "internal/authority", "internal/metrics", "internal/tracing"},
 
 	"internal/controlplane": {"api/*", "internal/supervisor", "internal/registry", "internal/plan", "internal/pipeline", "internal/driver", "internal/journal"},
@@ -30,6 +30,9 @@ var layers = map[string][]string{
 	"internal/authority":    {},
 	"internal/registry":     {"internal/journal"},
 	"internal/plan":         {"internal/pipeline", "internal/driver"},
+
+	"internal/compose":      {"internal/plan", "internal/pipeline", "internal/driver"},
+	"internal/shellscript":  {"internal/plan", "internal/pipeline"},
 
 	"internal/guardian":          {"internal/procid"},
 	"internal/driver/process":    {"internal/driver", "internal/procid"},
