@@ -103,6 +103,7 @@ func newRoot(a *app) *cobra.Command {
 		newStartCmd(a),
 		newStatusCmd(a),
 		newStopCmd(a),
+		newTranslateCmd(a),
 		newValidateCmd(a),
 		newVersionCmd(a),
 		newWaitCmd(a),

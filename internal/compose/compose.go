@@ -81,7 +81,10 @@ func New(p *pipeline.Pipeline, opts Options) (*File, error) {
 		return nil, err
 	}
 	if !planned.HasContainers() {
-		return nil, fmt.Errorf("%s has no component that runs in a container: nothing of it can be said in a Compose file; `translate -o local` writes a script for processes", p.File)
+		problem := p.At("spec")
+		problem.Text = "no component runs in a container: nothing of it can be said in a Compose file"
+		problem.Fix = "`flowctl translate -o local` writes a script for processes"
+		return nil, pipeline.Problems{problem}
 	}
 	t := translator{plan: planned, opts: opts, open: open, secrets: planned.StandIns(contained)}
 	f := &File{Project: project(opts.Prefix, p.Name), source: p.File}

@@ -94,7 +94,7 @@ func TestFiles(t *testing.T) {
 
 func TestOnlyProcesses(t *testing.T) {
 	_, err := New(parse(t, "  sinks: [{id: a, binary: ./a, driver: process}]\n"), Options{})
-	if want := "flow.yml has no component that runs in a container"; err == nil || !strings.HasPrefix(err.Error(), want) {
+	if want := "spec: no component runs in a container"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("error %v, want %s", err, want)
 	}
 }

@@ -65,7 +65,10 @@ func New(p *pipeline.Pipeline, environ []string) (*Script, error) {
 	}
 	w := writer{plan: planned, open: open, secrets: planned.StandIns(isProcess), functions: map[string]string{}, taken: map[string]bool{}}
 	if len(w.processes()) == 0 {
-		return nil, fmt.Errorf("%s has no component that runs as a process: nothing of it can be said in a script; `translate -o compose` writes a Compose file for containers", p.File)
+		problem := p.At("spec")
+		problem.Text = "no component runs as a process: nothing of it can be said in a script"
+		problem.Fix = "`flowctl translate -o compose` writes a Compose file for containers"
+		return nil, pipeline.Problems{problem}
 	}
 	w.script()
 	if strings.ContainsRune(w.text.String(), 0) {

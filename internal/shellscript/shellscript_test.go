@@ -129,7 +129,7 @@ func TestNothingToRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(p, environ); err == nil || !strings.HasPrefix(err.Error(), "flow.yml has no component that runs as a process") {
+	if _, err := New(p, environ); err == nil || !strings.Contains(err.Error(), "spec: no component runs as a process") {
 		t.Errorf("error %v", err)
 	}
 }
