@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/withobsrvr/flowctl/internal/pipeline"
 	"github.com/withobsrvr/flowctl/internal/plan"
@@ -223,5 +224,13 @@ func prefixed(prefix, name string) string {
 // isPath reports whether a volume's source is a folder of the host.
 func isPath(source string) bool { return strings.HasPrefix(source, "/") }
 
-// oneLine is text that cannot end a comment.
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+// oneLine is text that can stand in a comment, and cannot end it.
+func oneLine(text string) string {
+	visible := func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}
+	return strings.Join(strings.Fields(strings.Map(visible, text)), " ")
+}

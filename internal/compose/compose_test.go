@@ -127,6 +127,21 @@ func TestRegistry(t *testing.T) {
 	}
 }
 
+// TestOneLine: what is told of a file stays in its comment.
+func TestOneLine(t *testing.T) {
+	p := parse(t, "  sinks: [{id: a, image: x, driver: container, probe: {tcp: {port: 1}}, volumes: [{name: mine, mountPath: /opt/flowctl/}]}]\n")
+	p.File = "a\nname: other\x01\u2028.yml"
+	f, text := write(t, p, Options{})
+	if !strings.HasPrefix(text, "# A Compose file that `flowctl translate` has made of a name: other .yml.\n") {
+		t.Errorf("%.200q", text)
+	}
+	if !slices.ContainsFunc(f.Losses, func(l Loss) bool {
+		return l.Component == "a" && strings.Contains(l.Text, "its own volume at /opt/flowctl")
+	}) {
+		t.Errorf("nothing is told of the volume that cannot be seen: %v", f.Losses)
+	}
+}
+
 // TestPrefix: two copies have nothing in common but their images and folders.
 func TestPrefix(t *testing.T) {
 	p := parse(t, "  driver: container\n  sinks: [{id: a, image: x, ports: [80], volumes: [{name: d, mountPath: /d}]}]\n")

@@ -37,6 +37,9 @@ func (t *translator) healthCheck(i int, c *plan.Component) document {
 	return d
 }
 
+// asksByProgram reports whether a component's health is asked with flowctl's program.
+func asksByProgram(c *plan.Component) bool { return c.Probe != nil && c.Probe.Exec == nil }
+
 // question is what is asked, in the words of `flowctl probe`.
 func (t *translator) question(i int, c *plan.Component) list {
 	local := func(port int) string { return net.JoinHostPort("localhost", strconv.Itoa(inside(c, port))) }

@@ -1,6 +1,7 @@
 package compose
 
 import (
+	"path"
 	"slices"
 
 	"github.com/withobsrvr/flowctl/internal/pipeline"
@@ -59,6 +60,11 @@ func (t *translator) loseProcess(c *plan.Component) {
 func (t *translator) componentLosses(c *plan.Component) {
 	for _, note := range c.Notes {
 		t.lose(c.ID, "%s", note)
+	}
+	for _, v := range c.Container.Volumes {
+		if asksByProgram(c) && path.Clean(v.Target) == toolFolder {
+			t.lose(c.ID, "does not see its own volume at %s: there is the program that asks whether it is healthy", toolFolder)
+		}
 	}
 	if c.Progress != nil {
 		t.lose(c.ID, "is not started again when it stands still: progress is not kept")

@@ -121,7 +121,7 @@ func (t *translator) volumes(c *plan.Component) blocks {
 		}
 		volumes = append(volumes, d)
 	}
-	if c.Probe != nil && c.Probe.Exec == nil {
+	if asksByProgram(c) {
 		volumes = append(volumes, document{{"type", "volume"}, {"source", toolVolume}, {"target", toolFolder}, {"read_only", true}})
 	}
 	return volumes

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 
 	"github.com/withobsrvr/flowctl/internal/pipeline"
 	"github.com/withobsrvr/flowctl/internal/plan"
@@ -106,5 +107,13 @@ func (s *Script) head() string {
 	return b.String()
 }
 
-// oneLine is text that cannot end a comment.
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+// oneLine is text that can stand in a comment, and cannot end it.
+func oneLine(text string) string {
+	visible := func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}
+	return strings.Join(strings.Fields(strings.Map(visible, text)), " ")
+}
