@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/types"
@@ -141,5 +143,38 @@ func FuzzLoader(f *testing.F) {
 			t.Fatal(err)
 		}
 		load(t, file)
+	})
+}
+
+// FuzzValues: whatever a value is, Compose reads exactly that, wherever it stands.
+func FuzzValues(f *testing.F) {
+	for _, s := range []string{"", "$HOME ${x:-y} $$", "a\n  b\n", "yes", "0x10", "~", "# no", "\u2028\ufeff\u0085", "[a, b]: *c", `"\'`, "😀", "<<", "="} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
+			return
+		}
+		c := pipeline.Component{ID: "a", Role: pipeline.Sink, Image: "x", Driver: plan.Containers, Command: []string{"run", s, "-" + s},
+			Env:   []pipeline.EnvVar{{Name: "VALUE", Value: s, Origin: "env"}},
+			Probe: &pipeline.Probe{Exec: []string{"check", s}, Interval: 1e9, Timeout: 1e9, FailureThreshold: 1, StartTimeout: 1e9},
+		}
+		file, err := compose.New(&pipeline.Pipeline{Name: "p", File: "flow.yml", Dir: "/pipe", Components: []pipeline.Component{c}}, compose.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(file.Secrets) > 0 {
+			return // the value is not in the file
+		}
+		service := load(t, file).Services["a"]
+		if got := service.Environment["VALUE"]; got == nil || *got != s {
+			t.Errorf("variable %q", s)
+		}
+		if diff := cmp.Diff(c.Command, []string(service.Command)); diff != "" {
+			t.Errorf("command of %q (-want +got):\n%s", s, diff)
+		}
+		if diff := cmp.Diff([]string{"CMD", "check", s}, []string(service.HealthCheck.Test)); diff != "" {
+			t.Errorf("health check of %q (-want +got):\n%s", s, diff)
+		}
 	})
 }

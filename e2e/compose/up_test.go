@@ -145,7 +145,7 @@ func (s *site) wantAsPlanned(t *testing.T) {
 // wantRegistered checks that components have found the control plane.
 func (s *site) wantRegistered(t *testing.T) {
 	t.Helper()
-	out := s.must("exec", "-T", "flowctl", "/usr/local/bin/flowctl", "list", "--endpoint", "localhost:8080", "--wait=false", "--output", "json")
+	out := s.must("exec", "-T", "flowctl", "/opt/flowctl/flowctl", "list", "--endpoint", "localhost:8080", "--wait=false", "--output", "json")
 	var services []struct{ ID string }
 	if err := json.Unmarshal([]byte(out), &services); err != nil {
 		t.Fatalf("flowctl list: %v\n%s", err, out)
