@@ -43,20 +43,6 @@ func load(t *testing.T, f *compose.File) *types.Project {
 	return project
 }
 
-// translate reads a pipeline file and translates it.
-func translate(t *testing.T, source string, opts compose.Options) *compose.File {
-	t.Helper()
-	p, _, err := pipeline.Parse("flow.yml", "/pipe", []byte(source), pipeline.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := compose.New(p, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
-}
-
 // head begins a pipeline of containers.
 const head = "apiVersion: flowctl/v1\nkind: Pipeline\nmetadata: {name: p}\nspec:\n  driver: container\n"
 
