@@ -85,7 +85,10 @@ func (s *StandIns) add(at place, component, name, value string) {
 	case inPath:
 		of, words = "path of the probe of "+component, []string{component, at.kind}
 	}
-	chosen := name
+	chosen := ""
+	if name != "" {
+		chosen = identifier(name)
+	}
 	for n := 1; ; n++ {
 		have, taken := s.values[chosen]
 		if chosen != "" && (!taken || have == value) {
@@ -107,13 +110,19 @@ func (s *StandIns) add(at place, component, name, value string) {
 
 // variableName is words as the name of a variable.
 func variableName(words []string) string {
-	name := strings.Map(func(r rune) rune {
+	return identifier(strings.ToUpper(strings.Join(words, "_")))
+}
+
+// identifier is a name as shells and Compose files have them of variables: letters,
+// digits and _, and no digit first.
+func identifier(name string) string {
+	name = strings.Map(func(r rune) rune {
 		switch {
-		case 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+		case 'A' <= r && r <= 'Z', 'a' <= r && r <= 'z', '0' <= r && r <= '9':
 			return r
 		}
 		return '_'
-	}, strings.ToUpper(strings.Join(words, "_")))
+	}, name)
 	if name[0] >= '0' && name[0] <= '9' {
 		return "_" + name
 	}

@@ -273,6 +273,41 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+// TestVariables: a component is told all that the file says, also under names that
+// bash does not have or keeps for itself, and its own secrets alone.
+func TestVariables(t *testing.T) {
+	dir := t.TempDir()
+	r := run(t, dir, `
+  sources:
+    - {id: other, command: [env], registration: none, env: {PASSWORD: canary-2}}
+  sinks:
+    - id: a
+      command: [env]
+      registration: none
+      env: {a.b-c: "it's", UID: "7", SECONDS: "-1", RANDOM: same, BASH_ENV: x, db.token: canary-1, LINES: "a\nb"}
+`, "PASSWORD=for other", "db_token=for a")
+	r.wantExit(0)
+	for name, test := range map[string]struct{ told, not []string }{
+		"out/a.log":     {[]string{"a.b-c=it's", "UID=7", "SECONDS=-1", "RANDOM=same", "BASH_ENV=x", "db.token=for a", "LINES=a\nb", "ENABLE_FLOWCTL=false"}, []string{"for other", "FLOWCTL_ENDPOINT"}},
+		"out/other.log": {[]string{"PASSWORD=for other"}, []string{"for a"}},
+	} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range test.told {
+			if !strings.Contains("\n"+string(text), "\n"+want+"\n") {
+				t.Errorf("%s lacks %q:\n%s", name, want, text)
+			}
+		}
+		for _, not := range test.not {
+			if strings.Contains(string(text), not) {
+				t.Errorf("%s has %q:\n%s", name, not, text)
+			}
+		}
+	}
+}
+
 // TestSignal: Ctrl-C stops everything in order, and who does not end in its grace is killed.
 func TestSignal(t *testing.T) {
 	dir := t.TempDir()

@@ -72,25 +72,38 @@ func (w *writer) component(i int, c *plan.Component) {
 	w.line("\n# %s (%s) %s", c.ID, c.Role, oneLine(c.Reason))
 	w.line("environment_%s() {", name)
 	w.line("  cd %s", quote(c.Dir))
+	odd := ""
 	for n, v := range c.Env {
 		value, told := w.value(i, n, v)
-		if told {
+		switch {
+		case told && exported.MatchString(v.Name) && !bashs.MatchString(v.Name):
 			w.line("  export %s=%s", v.Name, value)
+		case told:
+			odd += v.Name + "=" + value + " "
 		}
 	}
 	w.line("  export FLOWCTL_ATTEMPT=1")
 	w.line("}")
+	if odd != "" { // of which bash has no variables
+		odd = "env " + odd
+	}
 	w.line("run_%s() {", name)
 	w.line("  environment_%s", name)
-	w.line("  exec %s", w.words(c.Command, func(n int) string { return w.secrets.Command(i, n) }))
+	w.line("  exec %s%s", odd, w.words(c.Command, func(n int) string { return w.secrets.Command(i, n) }))
 	w.line("}")
 	if c.Probe != nil && c.Probe.Exec != nil {
 		w.line("ask_%s() {", name)
 		w.line("  environment_%s", name)
-		w.line("  exec %s", w.words(c.Probe.Exec, func(n int) string { return w.secrets.ProbeExec(i, n) }))
+		w.line("  exec %s%s", odd, w.words(c.Probe.Exec, func(n int) string { return w.secrets.ProbeExec(i, n) }))
 		w.line("}")
 	}
 }
+
+// exported are names that bash can export, bashs those that it keeps for itself.
+var (
+	exported = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	bashs    = regexp.MustCompile(`^(_|BASH.*|SHELLOPTS|U?ID|EUID|PPID|RANDOM|SRANDOM|SECONDS|EPOCH.*|LINENO|FUNCNAME|DIRSTACK|GROUPS|PIPESTATUS|COMP_.*|HISTCMD)$`)
+)
 
 // value is the value of a variable in the script; it is not told what it inherits
 // anyway, nor of a control plane that is not there.
