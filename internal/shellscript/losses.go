@@ -33,6 +33,9 @@ func (w *writer) pipelineLosses() {
 	w.lose("", "ports, programs and folders are not checked before the start")
 	w.lose("", "log files grow from run to run; nobody rotates them")
 	w.lose("", "when the script itself is killed (kill -9) its components go on, and so does what has left its process group")
+	if w.plan.OnFailure == pipeline.OnFailureKeep {
+		w.lose("", "on_failure: keep holds for components that nobody waits for: the script ends when a sink, or one that is waited for, has failed")
+	}
 	for i := range w.plan.Components {
 		if c := &w.plan.Components[i]; isProcess(c) && c.Restart.Policy != pipeline.RestartNo {
 			w.lose("", "nobody is started again: restart is not kept, and FLOWCTL_ATTEMPT is always 1")

@@ -187,12 +187,12 @@ func (w *writer) question(c *plan.Component) string {
 }
 
 // end writes what happens when all have been started: who nobody has waited for
-// must be healthy too, and the run ends with the sinks.
+// must be healthy too, if a failure is the end of all, and the run ends with the sinks.
 func (w *writer) end(done map[string]bool) {
 	var sinks []string
 	for _, i := range w.processes() {
 		c := &w.plan.Components[i]
-		if c.Probe != nil && !done[w.question(c)] {
+		if c.Probe != nil && !done[w.question(c)] && w.plan.OnFailure == pipeline.OnFailureStop {
 			w.line("%s", w.question(c))
 		}
 		if c.Role == pipeline.Sink {
