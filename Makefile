@@ -41,7 +41,7 @@ test-go: ## Run flowctl's own tests, end-to-end tests included
 	go test -race -shuffle=on ./...
 
 .PHONY: test-compose
-test-compose: ## Run translated pipelines with the Compose program (its first build takes minutes)
+test-compose: ## Run translated pipelines with the Compose program (its first build takes a few minutes)
 	cd e2e/compose && go vet ./... && go test -shuffle=on ./...
 
 .PHONY: test-components

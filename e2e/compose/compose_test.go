@@ -51,7 +51,7 @@ func program(t *testing.T, name string) string {
 			return
 		}
 		for _, what := range []struct{ folder, pkg string }{
-			{"../..", "./cmd/flowctl"}, {"../..", "./e2e/testcomponent"}, {"program", "github.com/docker/compose/v2/cmd"},
+			{"../..", "./cmd/flowctl"}, {"../..", "./e2e/testcomponent"}, {"program", "github.com/docker/compose/v5/cmd"},
 		} {
 			cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", built.folder+string(filepath.Separator), what.pkg)
 			cmd.Dir, cmd.Env = what.folder, append(os.Environ(), "CGO_ENABLED=0")
