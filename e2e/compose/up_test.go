@@ -2,6 +2,7 @@ package compose_test
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -142,8 +143,23 @@ func (s *site) wantAsPlanned(t *testing.T) {
 	}
 }
 
-// wantRegistered checks that components have found the control plane.
+// wantRegistered checks that components have found the control plane. They may do so
+// after they are healthy, and this one has to be asked.
 func (s *site) wantRegistered(t *testing.T) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		ids := s.registered(t)
+		if slices.Contains(ids, "read.er") && slices.Contains(ids, "write") {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("read.er and write have not both registered: %v", ids)
+		}
+	}
+}
+
+// registered are the ids that the control plane knows.
+func (s *site) registered(t *testing.T) []string {
 	t.Helper()
 	out := s.must("exec", "-T", "flowctl", "/opt/flowctl/flowctl", "list", "--endpoint", "localhost:8080", "--wait=false", "--output", "json")
 	var services []struct{ ID string }
@@ -154,11 +170,7 @@ func (s *site) wantRegistered(t *testing.T) {
 	for _, service := range services {
 		ids = append(ids, service.ID)
 	}
-	for _, want := range []string{"read.er", "write"} {
-		if !strings.Contains(" "+strings.Join(ids, " ")+" ", " "+want+" ") {
-			t.Errorf("%s has not registered: %v", want, ids)
-		}
-	}
+	return ids
 }
 
 // TestUpWithASickComponent: who waits for a component that does not become healthy
