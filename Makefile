@@ -38,11 +38,15 @@ demo: build components ## Run the real token-transfer pipeline on a real ledger
 	@echo "  the first five minutes and more: README.md"
 
 .PHONY: test
-test: build components check test-go test-components test-node ## Run all tests
+test: build components check test-go test-compose test-components test-node ## Run all tests
 
 .PHONY: test-go
 test-go: ## Run flowctl's own tests, end-to-end tests included
 	go test -race -shuffle=on ./...
+
+.PHONY: test-compose
+test-compose: ## Run translated pipelines with the Compose program (its first build takes a few minutes)
+	cd e2e/compose && go vet ./... && go test -shuffle=on ./...
 
 .PHONY: test-components
 test-components: ## Run the tests of the Go components

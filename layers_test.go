@@ -19,7 +19,7 @@ const module = "github.com/withobsrvr/flowctl/"
 var layers = map[string][]string{
 	"cmd/flowctl": {"internal/cli"},
 
-	"internal/cli":     {"internal/engine", "internal/supervisor", "internal/controlplane", "internal/registry", "internal/journal", "internal/plan", "internal/pipeline", "internal/driver", "internal/probe", "internal/guardian", "internal/store", "internal/metrics", "internal/sandbox"},
+	"internal/cli":     {"internal/engine", "internal/supervisor", "internal/controlplane", "internal/registry", "internal/journal", "internal/plan", "internal/pipeline", "internal/driver", "internal/probe", "internal/guardian", "internal/store", "internal/metrics", "internal/sandbox", "internal/compose", "internal/shellscript"},
 	"internal/sandbox": {"internal/pipeline", "internal/driver", "internal/driver/docker", "internal/port", "internal/probe"},
 	"internal/engine":  {"internal/controlplane", "internal/supervisor", "internal/registry", "internal/plan", "internal/pipeline", "internal/driver", "internal/driver/*", "internal/probe", "internal/journal", "internal/guardian", "internal/procid", "internal/store", "internal/authority", "internal/metrics", "internal/tracing", "internal/port"},
 
@@ -31,6 +31,9 @@ var layers = map[string][]string{
 	"internal/authority":    {},
 	"internal/registry":     {"internal/journal"},
 	"internal/plan":         {"internal/pipeline", "internal/driver"},
+
+	"internal/compose":     {"internal/plan", "internal/pipeline", "internal/driver"},
+	"internal/shellscript": {"internal/plan", "internal/pipeline"},
 
 	"internal/guardian":                 {"internal/procid"},
 	"internal/driver/process":           {"internal/driver", "internal/procid"},

@@ -46,5 +46,9 @@ done
 
 step "examples"
 bin/flowctl validate examples/*.yaml
+bin/flowctl translate examples/ttp-pipeline.yaml -o compose >/dev/null 2>&1 || fail "examples/ttp-pipeline.yaml has no translation to Compose"
+for f in examples/*.yaml; do
+  bin/flowctl translate "$f" -o local 2>/dev/null | bash -n || fail "$f has no translation to a script"
+done
 
 echo "check: ok"

@@ -27,6 +27,7 @@ type serverOptions struct {
 	database  string
 	tokenFile string
 	checkDB   bool
+	program   string
 	output    string
 }
 
@@ -67,6 +68,7 @@ way: the port, the database.`,
 	f.StringVar(&opts.database, "db-path", "", `database that keeps what it knows, "" for none (default: control-plane.db in the state folder)`)
 	opts.planeFlags.add(f)
 	f.StringVar(&opts.tokenFile, "token-file", "", "file with the operators' token, made if there is none (default: control-plane.token in the state folder)")
+	f.StringVar(&opts.program, "copy-program", "", "folder that gets a copy of this program first, for containers that ask their health with 'flowctl probe'")
 	f.BoolVar(&opts.checkDB, "check-db", false, "check the database, say what is in it, and end")
 	outputFlag(cmd, &opts.output)
 	return cmd
@@ -78,6 +80,11 @@ func (a *app) server(ctx context.Context, opts serverOptions) error {
 	defer stop()
 	if err := opts.settle(a); err != nil {
 		return err
+	}
+	if opts.program != "" {
+		if err := a.copyProgram(opts.program); err != nil {
+			return environmentError{err}
+		}
 	}
 	plane := opts.plane
 	logger := slog.New(slog.NewTextHandler(a.Out, nil))

@@ -56,7 +56,7 @@ func Await(ctx context.Context, p Probe, t Timing) error {
 	var last error
 	for good := 0; ; {
 		err := once(ctx, p, t)
-		if ctx.Err() != nil {
+		if over(ctx) {
 			if last == nil {
 				last = context.Cause(ctx)
 			}
@@ -77,6 +77,15 @@ func Await(ctx context.Context, p Probe, t Timing) error {
 			pause.Stop()
 		}
 	}
+}
+
+// over waits for the end of a context whose deadline has come, and reports whether
+// it has: a connection learns of a deadline by itself, perhaps a moment before.
+func over(ctx context.Context) bool {
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		<-ctx.Done()
+	}
+	return ctx.Err() != nil
 }
 
 // Watch puts the question of a component, of which Await has returned verdict,

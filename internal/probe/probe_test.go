@@ -227,3 +227,24 @@ func TestWatchThrowsAwayAnAnswerThatComesTooLate(t *testing.T) {
 		}
 	})
 }
+
+// TestAwaitKeepsTheLastAnswer: a question that is cut off by the end of the wait is
+// no answer, also when the question learns of the end before the context does.
+func TestAwaitKeepsTheLastAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		asked := 0
+		err := probe.Await(ctx, func(ctx context.Context) error {
+			if asked++; asked == 1 {
+				return errSick
+			}
+			deadline, _ := ctx.Deadline()
+			time.Sleep(time.Until(deadline)) // as a connection does, whose deadline is that of ctx
+			return context.DeadlineExceeded
+		}, probe.Timing{})
+		if err != errSick {
+			t.Errorf("Await = %v, want %v", err, errSick)
+		}
+	})
+}
