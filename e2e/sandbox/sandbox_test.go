@@ -375,6 +375,29 @@ spec:
 	}
 }
 
+// A component in a container is in the sandbox's network, and told its addresses there.
+func TestContainersBeside(t *testing.T) {
+	t.Parallel()
+	image(t, redisImage)
+	s := newSite(t)
+	s.file(redis)
+	pipeline := `apiVersion: flowctl/v1
+kind: Pipeline
+metadata: {name: p}
+spec:
+  driver: container
+  sinks:
+    - {id: out, registration: none, pull_policy: never, image: "` + redisImage + `", command: [sh, -c, 'echo "told $REDIS_URL, written ${REDIS_URL}: $$(redis-cli -u $REDIS_URL ping)"']}
+`
+	if err := os.WriteFile(filepath.Join(s.dir, "flow.yml"), []byte(pipeline), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := s.want(0, nil, "sandbox", "start", "--pipeline", "flow.yml", "--stop-after", "--", "--control-plane-port", "0")
+	if want := "told redis://redis:6379, written redis://redis:6379: PONG"; !strings.Contains(r.out, want) {
+		t.Errorf("the pipeline did not print %q: %v", want, r)
+	}
+}
+
 // PostgreSQL as the catalogue has it keeps a table over a stop.
 func TestPostgres(t *testing.T) {
 	t.Parallel()

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/withobsrvr/flowctl/internal/controlplane"
+	"github.com/withobsrvr/flowctl/internal/engine"
 	"github.com/withobsrvr/flowctl/internal/pipeline"
 )
 
@@ -28,6 +29,8 @@ type app struct {
 	Program string
 	// Env is the environment, as KEY=value.
 	Env []string
+	// beside is the sandbox beside which pipelines are run.
+	beside engine.Beside
 	// OutTTY is true when Out is a terminal; Color when it may be coloured.
 	OutTTY, Color bool
 }

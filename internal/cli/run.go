@@ -246,7 +246,7 @@ func (a *app) prepare(ctx context.Context, opts runOptions) (*engine.Engine, err
 		return nil, planError(err)
 	}
 	a.reap(ctx, opts.engine.StateDir, containers)
-	opts.engine.Guardian = a.guardian()
+	opts.engine.Guardian, opts.engine.Beside = a.guardian(), a.beside
 	opts.engine.Progress = func(text string) { fmt.Fprintln(a.Err, "flowctl: "+text) }
 	return engine.New(ctx, opts.engine)
 }

@@ -17,7 +17,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/withobsrvr/flowctl/internal/engine"
 	"github.com/withobsrvr/flowctl/internal/pipeline"
+	"github.com/withobsrvr/flowctl/internal/plan"
 	"github.com/withobsrvr/flowctl/internal/sandbox"
 )
 
@@ -236,15 +238,21 @@ func orDash(text string) string {
 	return text
 }
 
-// besidePipeline runs a pipeline with the services' variables in its environment.
+// besidePipeline runs a pipeline with the services' variables in its environment. Its
+// containers are in the sandbox's network.
 func (a *app) besidePipeline(ctx context.Context, opts sandboxStartOptions, box *sandbox.Sandbox, wiring sandbox.Wiring, ids []string) error {
 	beside := *a
-	beside.Env = slices.Clone(a.Env)
+	beside.Env, beside.beside = slices.Clone(a.Env), engine.Beside{Network: wiring.Network}
 	for _, id := range slices.Sorted(maps.Keys(wiring.Services)) {
-		vars := wiring.Services[id].Outside
-		for _, name := range slices.Sorted(maps.Keys(vars)) {
-			beside.Env = append(beside.Env, name+"="+vars[name])
+		found := wiring.Services[id]
+		for _, name := range slices.Sorted(maps.Keys(found.Outside)) {
+			beside.Env = append(beside.Env, name+"="+found.Outside[name])
 		}
+		service := plan.Service{ID: id, Variables: found.Within}
+		for _, p := range found.Ports {
+			service.Ports = append(service.Ports, plan.ServicePort{Host: p.Host, Container: p.Container})
+		}
+		beside.beside.Services = append(beside.beside.Services, service)
 	}
 	fmt.Fprintln(a.Out)
 	root := newRoot(&beside)
