@@ -159,11 +159,17 @@ func built(t *testing.T) *host {
 // out, and nothing may be left over.
 func TestGroups(t *testing.T) {
 	h := built(t)
-	small := scale{sizes: []int{4}, rounds: 1, killRounds: 1, stubborn: 4, stubbornRounds: 1, idle: 50 * time.Millisecond, lines: 2000, logRounds: 1, planeRounds: 1, execs: 1}
-	want := map[string]int{"start": 7, "restart": 2, "stubborn": 1, "idle": 4, "logs": 4, "follow": 1, "version": 5, "overhead": 1}
+	small := scale{sizes: []int{4}, rounds: 1, killRounds: 1, stubborn: 4, stubbornRounds: 1, idle: 50 * time.Millisecond, lines: 2000, logRounds: 1, planeRounds: 1, containers: []int{2}, containerRounds: 1, execs: 1}
+	want := map[string]int{"start": 7, "restart": 2, "stubborn": 1, "idle": 4, "logs": 4, "follow": 1, "plane": 13, "containers": 2, "version": 5, "overhead": 1}
 	if runtime.GOOS != "linux" {
 		want["start"]-- // nobody tells CPU times
 		want["idle"] = 0
+	}
+	if _, err := exec.LookPath("etcd"); err != nil {
+		want["plane"] -= 4
+	}
+	if exec.Command("docker", "version").Run() != nil {
+		want["containers"] = 0
 	}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {
