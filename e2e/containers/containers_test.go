@@ -39,8 +39,8 @@ type place struct {
 // its pipeline may be left there.
 func newPlace(t *testing.T) *place {
 	t.Helper()
-	if out, err := exec.Command("docker", "version").CombinedOutput(); err != nil {
-		site.Missing(t, "this test needs a Docker Engine and the docker program: %v\n%s", err, out)
+	if out, err := exec.Command("docker", "version", "--format", "{{.Server.Version}}").CombinedOutput(); err != nil {
+		site.Missing(t, "this test needs a Docker Engine and the docker program: %s (%v)", bytes.TrimSpace(out), err)
 	}
 	return newPlaceAt(t, "")
 }
