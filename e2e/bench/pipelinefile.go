@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -51,7 +52,7 @@ func (h *host) writePipeline(name string, components []component) (string, error
 // commonly give to outgoing connections.
 func freePorts(n int) ([]int, error) {
 	var ports []int
-	for port := 20000; port < 30000 && len(ports) < n; port++ {
+	for port := 20000 + rand.IntN(5000); port < 30000 && len(ports) < n; port++ { // others look for ports as well
 		lis, err := net.Listen("tcp", ":"+strconv.Itoa(port))
 		if err != nil {
 			continue

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	shared "github.com/withobsrvr/flowctl/e2e/site"
 	"github.com/withobsrvr/flowctl/internal/procid"
 )
 
@@ -50,10 +51,11 @@ func (f *flowctl) guardian(t *testing.T) int {
 func (f *flowctl) killBoth(t *testing.T) {
 	t.Helper()
 	guardian := f.guardian(t)
+	shared.Suspend(t, guardian)
 	for _, kill := range []struct {
 		pid int
 		sig syscall.Signal
-	}{{guardian, syscall.SIGSTOP}, {f.cmd.Process.Pid, syscall.SIGKILL}, {guardian, syscall.SIGKILL}} {
+	}{{f.cmd.Process.Pid, syscall.SIGKILL}, {guardian, syscall.SIGKILL}} {
 		if err := syscall.Kill(kill.pid, kill.sig); err != nil {
 			t.Fatal(err)
 		}
@@ -149,10 +151,11 @@ func TestStrangerWithRecycledPIDSurvives(t *testing.T) {
 		}
 	}
 	guardian := f.guardian(t)
+	shared.Suspend(t, guardian)
 	for _, kill := range []struct {
 		pid int
 		sig syscall.Signal
-	}{{guardian, syscall.SIGSTOP}, {f.cmd.Process.Pid, syscall.SIGKILL}, {victim, syscall.SIGKILL}} {
+	}{{f.cmd.Process.Pid, syscall.SIGKILL}, {victim, syscall.SIGKILL}} {
 		if err := syscall.Kill(kill.pid, kill.sig); err != nil {
 			t.Fatalf("kill %d: %v", kill.pid, err)
 		}

@@ -3,6 +3,7 @@
 package containers_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -169,7 +170,7 @@ func (p *place) killWithGuardian(f *site.Process) {
 	if len(guardians) != 1 {
 		p.T.Fatalf("the guardians are %v", guardians)
 	}
-	_ = syscall.Kill(guardians[0], syscall.SIGSTOP) // flowctl would start another one for one that has ended
+	site.Suspend(p.T, guardians[0]) // flowctl would start another one for one that has ended
 	f.Kill()
 	_ = syscall.Kill(guardians[0], syscall.SIGKILL)
 }
@@ -196,18 +197,21 @@ func TestExecProbe(t *testing.T) {
 	}
 }
 
-// The plan of a running container pipeline can be changed.
+// The plan of a running container pipeline can be changed. Ports that it holds itself are
+// in nobody's way.
 func TestApply(t *testing.T) {
 	p := newPlace(t)
-	spec := "  sources:\n" + component("a", "") + "  sinks:\n" + component("b", "", "-role", "sink", "-after", "1h")
-	f := p.run(p.flow(spec))
+	ports := fmt.Sprintf(", health_port: 8088, ports: [{containerPort: 50051, hostPort: %d}, {containerPort: 8088, hostPort: %d}]", site.FreePort(t), site.FreePort(t))
+	f := p.run(p.flow("  sources:\n" + component("a", "") + "  sinks:\n" + component("b", ports, "-role", "sink", "-after", "1h")))
 	f.Await(`\sb +\* ready: `)
-	before := p.status("a").Container
-	file := p.flow("  sources:\n" + component("a", "") + component("new", "") + "  sinks:\n" + component("b", "", "-role", "sink", "-after", "2h"))
+	a, b := p.status("a").Container, p.status("b").Container
+	file := p.flow("  sources:\n" + component("a", "") + component("new", "") + "  sinks:\n" + component("b", ports, "-role", "sink", "-after", "2h"))
+	p.Want(0, "new", "apply", "-f", file, "--dry-run")
 	p.Want(0, "new", "apply", "-f", file)
 	f.Await(`\snew +\* ready: `)
-	if a := p.status("a"); a.Container != before {
-		t.Error("what did not change was restarted")
+	p.Want(0, "", "wait", "--for", "ready")
+	if p.status("a").Container != a || p.status("b").Container == b {
+		t.Error("what changed was not restarted, or something else was")
 	}
 	f.Stop()
 }

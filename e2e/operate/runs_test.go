@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	shared "github.com/withobsrvr/flowctl/e2e/site"
 )
 
 const steady = "  sinks: [{id: out, command: [sh, -c, 'echo hello; exec sleep 1000'], registration: none}]\n"
@@ -165,9 +167,7 @@ func TestSuspendedFlowctl(t *testing.T) {
 	if err := json.Unmarshal([]byte(s.want(0, "", "ps", "-o", "json")), &runs); err != nil || len(runs) != 1 {
 		t.Fatalf("%+v, %v", runs, err)
 	}
-	if err := syscall.Kill(runs[0].PID, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	shared.Suspend(t, runs[0].PID)
 	t.Cleanup(func() { _ = syscall.Kill(runs[0].PID, syscall.SIGCONT) })
 	s.want(0, "not answering", "ps")
 	for _, command := range []string{"status", "logs", "stop", "wait"} {

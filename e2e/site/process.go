@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
 	"strings"
 	"sync"
 	"syscall"
+	"testing"
 	"time"
 )
 
@@ -108,6 +110,25 @@ func (p *Process) Await(expr string) []string {
 		p.site.T.Fatalf("no line %q: %v", expr, err)
 	}
 	return match
+}
+
+// Suspend stops a process as SIGSTOP does, and returns when it stands still: until one
+// of its threads has taken the signal, the others go on.
+func Suspend(t testing.TB, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(Patience); ; {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if _, rest, _ := bytes.Cut(stat, []byte(") ")); err == nil && bytes.HasPrefix(rest, []byte("T")) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d does not stand still: %s (%v)", pid, stat, err)
+		}
+		<-time.After(time.Millisecond) // nobody tells
+	}
 }
 
 // Transcript is what a program has written so far.

@@ -32,7 +32,12 @@ func (e *Engine) Apply(ctx context.Context, file string, dryRun bool) ([]plan.Ch
 		return nil, fmt.Errorf("apply %s: a run that began without containers can get none; stop it and run the file anew", file)
 	}
 	changes := plan.Diff(current, next)
-	if problems := e.preflightChanges(ctx, current, next, changes); len(problems) > 0 {
+	starting := toStart(next, changes)
+	problems := e.preflight(ctx, starting, portsHeld(current)...)
+	if len(problems) == 0 && !dryRun {
+		problems = e.obtain(ctx, starting)
+	}
+	if len(problems) > 0 {
 		return nil, &PreflightError{Problems: problems}
 	}
 	if dryRun || len(changes) == 0 {
@@ -50,20 +55,22 @@ func (e *Engine) Apply(ctx context.Context, file string, dryRun bool) ([]plan.Ch
 	return changes, nil
 }
 
-// preflightChanges checks what is to be started. Ports that the running plan
-// holds are not taken by strangers.
-func (e *Engine) preflightChanges(ctx context.Context, current, next *plan.Plan, changes []plan.Change) []string {
-	var ours []int
+// portsHeld are those of a running plan: no stranger has them.
+func portsHeld(current *plan.Plan) (ours []int) {
 	for _, c := range current.Components {
 		ours = append(ours, portsOf(c)...)
 	}
-	starting := &plan.Plan{}
+	return ours
+}
+
+// toStart are the components of next that changes start, or start anew.
+func toStart(next *plan.Plan, changes []plan.Change) (starting []plan.Component) {
 	for _, change := range changes {
 		if c, ok := next.Component(change.Component); ok {
-			starting.Components = append(starting.Components, *c)
+			starting = append(starting, *c)
 		}
 	}
-	return e.preflight(ctx, starting, ours...)
+	return starting
 }
 
 // added are the components of next that are new.

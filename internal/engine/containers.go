@@ -68,9 +68,12 @@ func (e *Engine) tell(text string) {
 	e.Notice(text)
 }
 
-// checkContainers returns what would keep the components from starting that run in
-// containers. Images that are missing are pulled.
-func (e *Engine) checkContainers(ctx context.Context, components []plan.Component, ours []int) (problems []string) {
+// obtain gets what containers are made of, images that are missing and certificates,
+// and returns what of it cannot be had.
+func (e *Engine) obtain(ctx context.Context, components []plan.Component) (problems []string) {
+	if e.containers == nil || e.containers.endpoint == "" { // there is no engine, which has been told
+		return nil
+	}
 	var specs []driver.Spec
 	for _, c := range components {
 		if c.Container == nil {
@@ -80,9 +83,6 @@ func (e *Engine) checkContainers(ctx context.Context, components []plan.Componen
 			problems = append(problems, err.Error())
 		}
 		specs = append(specs, c.Spec())
-		if e.containers.network.Gateway.IsValid() { // else the ports are another machine's
-			problems = append(problems, e.checkPublished(ctx, c, ours)...)
-		}
 	}
 	if len(specs) == 0 {
 		return problems
@@ -92,6 +92,9 @@ func (e *Engine) checkContainers(ctx context.Context, components []plan.Componen
 
 // checkPublished checks the ports that a container is to have on this machine.
 func (e *Engine) checkPublished(ctx context.Context, c plan.Component, ours []int) (problems []string) {
+	if e.containers == nil || !e.containers.network.Gateway.IsValid() { // they are another machine's
+		return nil
+	}
 	for _, p := range c.Container.Ports {
 		if slices.Contains(ours, p.Host) || p.Protocol == "udp" {
 			continue

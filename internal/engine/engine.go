@@ -127,7 +127,8 @@ func New(ctx context.Context, opts Options) (*Engine, error) {
 		}
 	}
 	if err == nil {
-		problems = append(problems, e.preflight(ctx, e.plan, allocated...)...)
+		problems = append(problems, e.preflight(ctx, e.plan.Components, allocated...)...)
+		problems = append(problems, e.obtain(ctx, e.plan.Components)...)
 		err = context.Cause(ctx)
 	}
 	if err != nil {

@@ -17,19 +17,11 @@ import (
 // preflight returns everything that would keep a component from starting, one
 // sentence each: nothing is started before all of it is well. Ports in ours are
 // not looked at: this run itself holds them, or has just found them free.
-func (e *Engine) preflight(ctx context.Context, p *plan.Plan, ours ...int) []string {
-	problems := checkProcesses(p.Components, ours)
-	if e.containers != nil && e.containers.endpoint != "" {
-		problems = append(problems, e.checkContainers(ctx, p.Components, ours)...)
-	}
-	return problems
-}
-
-// checkProcesses is preflight for the components that are processes.
-func checkProcesses(components []plan.Component, ours []int) []string {
+func (e *Engine) preflight(ctx context.Context, components []plan.Component, ours ...int) []string {
 	var problems []string
 	for _, c := range components {
 		if c.Container != nil {
+			problems = append(problems, e.checkPublished(ctx, c, ours)...)
 			continue
 		}
 		if text := checkDir(c.Dir); text != "" {
@@ -87,7 +79,7 @@ func checkProgram(program string) string {
 	return ""
 }
 
-// portsOf returns the ports a component will listen on, each once.
+// portsOf returns the ports of this machine that a component will have, each once.
 func portsOf(c plan.Component) []int {
 	seen := map[int]bool{0: true}
 	var ports []int
@@ -96,6 +88,12 @@ func portsOf(c plan.Component) []int {
 			seen[port] = true
 			ports = append(ports, port)
 		}
+	}
+	if c.Container != nil {
+		for _, p := range c.Container.Ports {
+			add(p.Host)
+		}
+		return ports
 	}
 	for _, p := range c.Ports {
 		if p.Protocol == "" || strings.EqualFold(p.Protocol, "tcp") {
