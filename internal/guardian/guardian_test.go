@@ -190,7 +190,7 @@ func TestGroupWithoutLeader(t *testing.T) {
 	mark := unique(t)
 	start(t, "sh -c 'echo up; sleep 100; : "+mark+"' & : "+mark)
 	members := left(t, mark)
-	for len(members) != 1 { // its leader is about to end
+	for len(members) != 1 || !hasChild(t, members[0], "sleep") { // its leader is about to end
 		members = left(t, mark)
 	}
 	member := members[0]
@@ -211,6 +211,17 @@ func TestGroupWithoutLeader(t *testing.T) {
 			t.Errorf("%s: %+v, %v; want %d", name, found, err, test.want)
 		}
 	}
+}
+
+// hasChild reports whether a process has started a program.
+func hasChild(t *testing.T, parent procid.Process, name string) bool {
+	t.Helper()
+	found := false
+	_, err := procid.Each(func(p procid.Process) { found = found || p.Parent == parent.PID && p.Name == name })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
 }
 
 func TestGoodbye(t *testing.T) {
