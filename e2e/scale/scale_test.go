@@ -217,6 +217,7 @@ func TestScale(t *testing.T) {
 		watch.change(t, conns[0])
 	}
 	late := watch.end()
+	<-time.After(s.interval) // what watchers took is collected: there are none any more
 	perService := (p.heap() - before) / float64(s.services)
 	list := p.list(s.services, conns[0])
 	rounds, lock := beats.end()

@@ -48,8 +48,8 @@ func BenchmarkList(b *testing.B) {
 
 // A record more than that takes 64 bytes more, for each of very many.
 func TestSizeOfARecord(t *testing.T) {
-	if n := unsafe.Sizeof(record{}); n > 512 {
-		t.Errorf("a record has %d bytes, more than 512", n)
+	if n := unsafe.Sizeof(record{}); n > 480 {
+		t.Errorf("a record has %d bytes, more than 480", n)
 	}
 }
 

@@ -82,9 +82,10 @@ func (r *Registry) judge(rec *record, now time.Time, reported Health) {
 			r.ail(rec, now, reportsUnhealthy)
 		}
 	case !rec.Healthy:
-		text := "healthy again after " + span(now.Sub(rec.unhealthySince))
+		lasted := time.Duration(r.moment(now) - rec.unhealthySince)
+		text := "healthy again after " + span(lasted)
 		if rec.Tier == Unheard {
-			text = "heard again, " + span(now.Sub(rec.unhealthySince)) + " after the control plane was started anew"
+			text = "heard again, " + span(lasted) + " after the control plane was started anew"
 		}
 		rec.Healthy, rec.Tier, rec.Reason = true, Passing, ""
 		r.commit(rec, now, journal.Health, text, healthData(true))
@@ -147,7 +148,7 @@ func (r *Registry) deregister(id string) bool {
 	now := time.Now()
 	rec.Registered, rec.Adopted, rec.Healthy = false, false, false
 	rec.Left, rec.deaf, rec.Tier, rec.Reason = true, true, Critical, "left"
-	rec.LastSeen, rec.unhealthySince = now, now
+	rec.LastSeen, rec.unhealthySince = now, r.moment(now)
 	rec.leaveQueue()
 	r.commit(rec, now, journal.Register, "left", nil)
 	if rec.expected == nil {
@@ -187,7 +188,7 @@ func (r *Registry) time(now time.Time) time.Duration {
 func (r *Registry) ail(rec *record, now time.Time, reason string) {
 	was := rec.Healthy
 	if was {
-		rec.unhealthySince = now
+		rec.unhealthySince = r.moment(now)
 	}
 	rec.Healthy, rec.Tier, rec.Reason = false, Critical, reason
 	r.commit(rec, now, journal.Health, "unhealthy: "+reason, healthData(false))

@@ -79,13 +79,13 @@ func (r *Registry) expect(e Expected) uint64 {
 		r.commit(rec, now, "", "", nil)
 		return rec.Revision
 	}
-	rec.begun = now
+	rec.begun = r.moment(now)
 	rec.deaf, rec.Left = false, false
 	rec.Registered, rec.Adopted = false, false
 	rec.Healthy, rec.Tier, rec.Reason = false, Critical, "not registered yet"
 	rec.Reported = Unknown
 	r.takeMetrics(rec, nil)
-	rec.unhealthySince = now
+	rec.unhealthySince = r.moment(now)
 	rec.leaveQueue()
 	r.commit(rec, now, "", "", nil)
 	return rec.Revision
@@ -161,7 +161,7 @@ func (r *Registry) register(reg Registration) (Service, error) {
 	}
 	text := ""
 	if news { // clients register again whenever their connection has been lost
-		text = rec.registered(now, again)
+		text = r.registered(rec, now, again)
 	}
 	r.commit(rec, now, journal.Register, text, map[string]string{"role": string(rec.Role)})
 	return rec.Service, nil
@@ -294,7 +294,7 @@ func (rec *record) says(reg Registration) bool {
 }
 
 // registered is the sentence for the journal.
-func (rec *record) registered(now time.Time, again bool) string {
+func (r *Registry) registered(rec *record, now time.Time, again bool) string {
 	text := "registered"
 	if again {
 		text += " again"
@@ -303,7 +303,7 @@ func (rec *record) registered(now time.Time, again bool) string {
 		text += " as " + string(rec.Role)
 	}
 	if rec.expected != nil && !again {
-		text += ", " + span(now.Sub(rec.begun)) + " after its start"
+		text += ", " + span(time.Duration(r.moment(now)-rec.begun)) + " after its start"
 	}
 	return text
 }

@@ -92,7 +92,7 @@ type Registry struct {
 type record struct {
 	Service
 	expected *Expected // nil: no pipeline expects it
-	begun    time.Time // when the expected component's attempt started
+	begun    moment    // when the expected component's attempt started
 	running  bool      // an attempt was started and has not been seen to exit
 	seen     bool      // it has given a sign of life, ever
 	gone     bool      // it is not in the registry any more
@@ -106,13 +106,20 @@ type record struct {
 	heard          time.Duration
 	in             *queue
 	before, after  *record // in its queue
-	unhealthySince time.Time
+	unhealthySince moment
 	aliases        []string // oldest first
 	history        []Event  // oldest first
 	// said and measured are the sizes of its registration and its metrics, in bytes.
-	// There may be very many records: with all that they just fit into 512 bytes.
+	// There may be very many records: with all that they just fit into 480 bytes.
 	said, measured int32
 }
+
+// moment is a point in time as nanoseconds from the start of the registry: a third of a
+// time.Time.
+type moment int64
+
+// moment is a time, which has to be one that was taken since the start.
+func (r *Registry) moment(t time.Time) moment { return moment(t.Sub(r.clock.start)) }
 
 // New returns a registry that knows what was saved. Run keeps its services'
 // health current.

@@ -238,7 +238,7 @@ func (r *Registry) recall(saved Saved) {
 		for _, alias := range rec.aliases {
 			r.aliases[alias] = rec.ID
 		}
-		rec.unhealthySince = now
+		rec.unhealthySince = r.moment(now)
 		if rec.deaf {
 			r.silent.take(rec)
 			continue
