@@ -24,14 +24,18 @@ func (e *Engine) checkEventTypes(id string) {
 			e.checkConnection(on, edge.ID, s, id)
 		}
 	}
-	for _, other := range planned.Components {
-		if takes, there := e.plane.services.Get(other.ID); there && waitsFor(other, id) {
+	for i := range planned.Components { // of many components each looks at all others: nothing is copied
+		other := &planned.Components[i]
+		if !waitsFor(other, id) {
+			continue
+		}
+		if takes, there := e.plane.services.Get(other.ID); there {
 			e.checkConnection(s, id, takes, other.ID)
 		}
 	}
 }
 
-func waitsFor(c plan.Component, id string) bool {
+func waitsFor(c *plan.Component, id string) bool {
 	for _, edge := range c.After {
 		if edge.ID == id {
 			return true

@@ -89,7 +89,7 @@ func (d *Driver) obtain(ctx context.Context, image string, policy driver.PullPol
 }
 
 // howToGet is what to do about a missing image.
-const howToGet = "build it (scripts/build-docker-images.sh builds those of this project), check its name, or log in to its registry (docker login)"
+const howToGet = "check its name, log in to its registry (docker login), or build it (scripts/build-docker-images.sh builds those of the token-transfer pipeline)"
 
 // hasPulled reports whether this driver has pulled an image: a run sees one version of it.
 func (d *Driver) hasPulled(image string) bool {
