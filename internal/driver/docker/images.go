@@ -83,7 +83,7 @@ func (d *Driver) obtain(ctx context.Context, image string, policy driver.PullPol
 		return d.failed("look for image "+image, err)
 	}
 	if policy == driver.PullNever {
-		return fmt.Errorf("image %s is not on %s, and `pull: never` says that it is not to be pulled; %s", image, d.name, howToGet)
+		return fmt.Errorf("image %s is not on %s, and `pull_policy: never` says that it is not to be pulled; %s", image, d.name, howToGet)
 	}
 	return d.pull(ctx, image)
 }
