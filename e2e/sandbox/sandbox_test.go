@@ -296,8 +296,8 @@ func TestServiceThatIsLate(t *testing.T) {
 	t.Parallel()
 	image(t, redisImage)
 	s := newSite(t)
-	s.file(redis + "    health_check: {exec: [sh, -c, 'echo not yet; exit 1'], start_timeout: 500ms}\n")
-	s.want(4, []string{"redis is not healthy after 500ms", "not yet"}, "sandbox", "start")
+	s.file(redis + "    health_check: {exec: [sh, -c, 'echo not yet; exit 1'], start_timeout: 4s}\n")
+	s.want(4, []string{"redis is not healthy after 4s", "not yet"}, "sandbox", "start")
 	s.want(1, []string{"running", "unhealthy: sh: exit status 1: not yet"}, "sandbox", "status")
 }
 
