@@ -122,7 +122,7 @@ func TestNothingIsEverLeftOver(t *testing.T) {
 
 // do runs a pipeline, ends flowctl, and returns how long it took until nothing was left.
 func (m moment) do(t *testing.T) time.Duration {
-	s := newSite(t, 20000+m.number*len(behaviours))
+	s := newSite(t, 5000+m.number*len(behaviours))
 	f := s.start(t, m.end.terminal)
 	<-time.After(m.after)
 	begin := m.end.do(f, m.pause)

@@ -74,7 +74,7 @@ func (s *site) run(t *testing.T, args ...string) string {
 }
 
 // The last ports of the range belong to the tests below.
-const lastPorts = 19900
+const lastPorts = 4900
 
 func TestCleanAfterBothWereKilled(t *testing.T) {
 	decoys := startDecoys(t)

@@ -27,7 +27,7 @@ type site struct {
 }
 
 // newSite writes a pipeline of all behaviours; the ports are outside of those
-// that the system gives out.
+// that the system and the other tests give out.
 func newSite(t *testing.T, firstPort int) *site {
 	t.Helper()
 	s := &site{dir: t.TempDir()}

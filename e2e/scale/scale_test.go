@@ -77,7 +77,7 @@ type size struct {
 // asked is the size that the environment asks for: a small one, or the real one.
 func asked(t *testing.T) size {
 	t.Helper()
-	s := size{services: 2000, watchers: 50, lasts: 5 * time.Second, interval: time.Second, ttl: 3 * time.Second}
+	s := size{services: 2000, watchers: 50, lasts: 5 * time.Second, interval: time.Second, ttl: 10 * time.Second} // other tests take CPUs away for seconds
 	text := os.Getenv("FLOWCTL_SCALE")
 	if text == "" {
 		return s
