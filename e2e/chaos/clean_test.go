@@ -73,7 +73,7 @@ func (s *site) run(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// The last ports of the range belong to the tests below.
+// Ports before those of the moments belong to the tests below.
 const lastPorts = 4900
 
 func TestCleanAfterBothWereKilled(t *testing.T) {
