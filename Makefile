@@ -41,11 +41,10 @@ demo: build components ## Run the real token-transfer pipeline on a real ledger
 test: build components check test-go test-compose test-components test-node ## Run all tests
 
 # gotestsum says at the end which tests were skipped, and why. Results are never taken from
-# the cache: Go does not see that the programs under test have changed, or an engine. More packages than CPUs
-# run at a time: many of them wait for a container engine.
+# the cache: Go does not see that the programs under test have changed, or an engine.
 .PHONY: test-go
 test-go: .tools/gotestsum ## Run flowctl's own tests, end-to-end tests included
-	@.tools/gotestsum --format pkgname --format-hide-empty-pkg -- -race -shuffle=on -count=1 -p $$((2 * $$(getconf _NPROCESSORS_ONLN))) ./...
+	@.tools/gotestsum --format pkgname --format-hide-empty-pkg -- -race -shuffle=on -count=1 ./...
 
 .PHONY: test-compose
 test-compose: ## Run translated pipelines with the Compose program (its first build takes a few minutes)

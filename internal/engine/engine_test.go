@@ -122,7 +122,7 @@ func inTime(t *testing.T) context.Context {
 func TestRunToTheEnd(t *testing.T) {
 	opts := options(t, load(t, `
   sources:
-    - {id: numbers, command: [sh, -c, "echo one; echo two"], registration: none}
+    - {id: numbers, command: [sh, -c, "echo one; echo two; sleep 0.3"], registration: none}
   sinks:
     - {id: count, command: [sh, -c, "echo counting; env | grep -c FLOWCTL_ENDPOINT >&2"], registration: none, depends_on: {numbers: {condition: completed}}}
 `))
