@@ -47,8 +47,8 @@ test-go: .tools/gotestsum ## Run flowctl's own tests, end-to-end tests included
 	@.tools/gotestsum --format pkgname --format-hide-empty-pkg -- -race -shuffle=on -count=1 ./...
 
 .PHONY: test-compose
-test-compose: ## Run translated pipelines with the Compose program (its first build takes a few minutes)
-	cd e2e/compose && go vet ./... && go test -shuffle=on ./...
+test-compose: .tools/gotestsum ## Run translated pipelines with the Compose program (its first build takes a few minutes)
+	@cd e2e/compose && go vet ./... && ../../.tools/gotestsum --format pkgname -- -shuffle=on -count=1 ./...
 
 .PHONY: test-components
 test-components: ## Run the tests of the Go components
