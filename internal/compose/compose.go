@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/withobsrvr/flowctl/internal/driver"
 	"github.com/withobsrvr/flowctl/internal/pipeline"
 	"github.com/withobsrvr/flowctl/internal/plan"
 )
@@ -56,7 +57,7 @@ const (
 	service     = "flowctl" // no component can be called so
 	port        = "8080"
 	endpoint    = service + ":" + port
-	hostName    = "host.docker.internal"
+	hostName    = driver.HostName
 	image       = "withobsrvr/flowctl"
 	network     = "pipeline"
 	dataVolume  = "flowctl-data"

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/withobsrvr/flowctl/internal/driver"
 )
 
 // assembleHTTP builds the HTTP server: /healthz and /readyz for whoever asks,
@@ -44,7 +46,7 @@ func answer(w http.ResponseWriter, code int, text string) {
 // origin. With TLS wanted, it turns away those without.
 func (s *Server) guard(next http.Handler) http.Handler {
 	hostname, _ := os.Hostname()
-	ours := append([]string{"localhost", hostname, "host.docker.internal"}, s.opts.Hosts...)
+	ours := append([]string{"localhost", hostname, driver.HostName}, s.opts.Hosts...)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		origin := r.Header.Get("Origin")
 		switch {

@@ -74,6 +74,9 @@ type Container struct {
 	Memory int64
 }
 
+// HostName is what every container may call the machine that flowctl runs on.
+const HostName = "host.docker.internal"
+
 // PullPolicy says when an image is pulled.
 type PullPolicy string
 

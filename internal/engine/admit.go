@@ -13,11 +13,9 @@ import (
 	"time"
 
 	"github.com/withobsrvr/flowctl/internal/controlplane"
+	"github.com/withobsrvr/flowctl/internal/driver"
 	"github.com/withobsrvr/flowctl/internal/driver/docker"
 )
-
-// containerHost is what every container may call this machine.
-const containerHost = "host.docker.internal"
 
 // admit lets the containers of a network reach the control plane, and nobody else
 // besides, and returns its address there. What listens on the loopback of this
@@ -68,13 +66,13 @@ func certifiedHost(files controlplane.TLSFiles, host string) (string, error) {
 	if err != nil { // the server says it better
 		return host, nil
 	}
-	for _, name := range []string{host, containerHost} {
+	for _, name := range []string{host, driver.HostName} {
 		if pair.Leaf.VerifyHostname(name) == nil {
 			return name, nil
 		}
 	}
 	return "", fmt.Errorf("containers reach the control plane as %s, and the certificate %s is not for that name: have it made for it too, or use --tls auto",
-		containerHost, files.Cert)
+		driver.HostName, files.Cert)
 }
 
 // reachPatience is how long it may take to reach a shared control plane.

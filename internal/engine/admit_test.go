@@ -9,6 +9,7 @@ import (
 
 	"github.com/withobsrvr/flowctl/internal/authority"
 	"github.com/withobsrvr/flowctl/internal/controlplane"
+	"github.com/withobsrvr/flowctl/internal/driver"
 	"github.com/withobsrvr/flowctl/internal/driver/docker"
 )
 
@@ -46,7 +47,7 @@ func TestCertifiedHost(t *testing.T) {
 		host, want string
 	}{
 		{[]string{"localhost", "172.18.0.1"}, "172.18.0.1", "172.18.0.1"},
-		{[]string{"localhost", containerHost}, "172.18.0.1", containerHost},
+		{[]string{"localhost", driver.HostName}, "172.18.0.1", driver.HostName},
 		{[]string{"localhost"}, "172.18.0.1", ""},
 	} {
 		a, err := authority.New(t.TempDir()+"/ca", "test")
@@ -61,7 +62,7 @@ func TestCertifiedHost(t *testing.T) {
 		if got != test.want || (err == nil) != (test.want != "") {
 			t.Errorf("for %v: %q, %v; want %q", test.names, got, err, test.want)
 		}
-		if err != nil && !strings.Contains(err.Error(), containerHost) {
+		if err != nil && !strings.Contains(err.Error(), driver.HostName) {
 			t.Errorf("it does not say which name: %v", err)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/withobsrvr/flowctl/internal/authority"
 	"github.com/withobsrvr/flowctl/internal/controlplane"
+	"github.com/withobsrvr/flowctl/internal/driver"
 	"github.com/withobsrvr/flowctl/internal/journal"
 	"github.com/withobsrvr/flowctl/internal/metrics"
 	"github.com/withobsrvr/flowctl/internal/registry"
@@ -176,7 +177,7 @@ func (p *plane) certify(dir string) (err error) {
 
 // hosts are the names under which the control plane may be reached.
 func (p *plane) hosts() []string {
-	hosts := append([]string{"localhost", "127.0.0.1", "::1", "host.docker.internal"}, p.opts.Hosts...)
+	hosts := append([]string{"localhost", "127.0.0.1", "::1", driver.HostName}, p.opts.Hosts...)
 	if name, err := os.Hostname(); err == nil {
 		hosts = append(hosts, name)
 	}

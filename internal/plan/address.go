@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/withobsrvr/flowctl/internal/driver"
 	"github.com/withobsrvr/flowctl/internal/pipeline"
 )
 
@@ -91,7 +92,7 @@ func (r *resolver) relocate(c *pipeline.Component, value string, note func(strin
 		case port > 65535: // no port at all
 			return found
 		case !known:
-			note(fmt.Sprintf("%s:%d is a port of the container itself, not of this machine; write %s:%d if that is meant", m[2], port, hostName, port))
+			note(fmt.Sprintf("%s:%d is a port of the container itself, not of this machine; write %s:%d if that is meant", m[2], port, driver.HostName, port))
 			return found
 		case there == "":
 			return found
@@ -99,9 +100,6 @@ func (r *resolver) relocate(c *pipeline.Component, value string, note func(strin
 		return m[1] + there
 	})
 }
-
-// hostName is what every container may call this machine.
-const hostName = "host.docker.internal"
 
 // there is where a component in a container finds what a process finds at a port of
 // this machine; "" if it is where it was. Ports of the host come first: they are

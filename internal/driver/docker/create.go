@@ -74,7 +74,7 @@ func (a *attempt) options() (client.ContainerCreateOptions, error) {
 	}
 	host := &container.HostConfig{
 		NetworkMode: container.NetworkMode(a.network.ID),
-		ExtraHosts:  []string{hostName + ":" + a.network.hostAddress()},
+		ExtraHosts:  []string{driver.HostName + ":" + a.network.hostAddress()},
 		// The supervisor restarts; an engine would restart what nobody wants any more.
 		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
 		LogConfig:     container.LogConfig{Type: "none"},

@@ -8,10 +8,9 @@ import (
 	"strings"
 
 	"github.com/moby/moby/client"
-)
 
-// hostName is what every container may call the engine's machine.
-const hostName = "host.docker.internal"
+	"github.com/withobsrvr/flowctl/internal/driver"
+)
 
 // Network is the network of a run.
 type Network struct {
@@ -44,7 +43,7 @@ func (d *Driver) Open(ctx context.Context) (Network, error) {
 	d.mu.Lock()
 	d.opened = true
 	d.mu.Unlock()
-	n := Network{Name: d.runName(), Host: hostName, Init: hasInit(info)}
+	n := Network{Name: d.runName(), Host: driver.HostName, Init: hasInit(info)}
 	var inspected client.NetworkInspectResult
 	err = d.ask(ctx, func(ctx context.Context) error {
 		created, err := d.client.NetworkCreate(ctx, n.Name, client.NetworkCreateOptions{Driver: "bridge", Labels: d.labels()})
@@ -74,7 +73,7 @@ func (d *Driver) Open(ctx context.Context) (Network, error) {
 	return n, nil
 }
 
-// hostAddress is what hostName stands for in containers: the machine as they see it in
+// hostAddress is what driver.HostName stands for in containers: the machine as they see it in
 // this network, where flowctl listens, and not as it is seen in others.
 func (n Network) hostAddress() string {
 	if n.Gateway.IsValid() {

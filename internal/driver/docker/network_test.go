@@ -70,8 +70,8 @@ func TestContainersReachThisMachine(t *testing.T) {
 		t.Errorf("got %q", a.Stdout)
 	}
 	hosts := drivertest.Start(t, d, component(t, "read", "/etc/hosts"))
-	if hosts.Wait(t, soon); !strings.Contains(hosts.Stdout.String(), hostName) {
-		t.Errorf("containers do not know %s: %s", hostName, hosts.Stdout)
+	if hosts.Wait(t, soon); !strings.Contains(hosts.Stdout.String(), driver.HostName) {
+		t.Errorf("containers do not know %s: %s", driver.HostName, hosts.Stdout)
 	}
 }
 

@@ -260,7 +260,7 @@ func (s *Service) options() (client.ContainerCreateOptions, error) {
 	}
 	host := &container.HostConfig{
 		NetworkMode:   container.NetworkMode(s.Network),
-		ExtraHosts:    []string{hostName + ":host-gateway"},
+		ExtraHosts:    []string{driver.HostName + ":host-gateway"},
 		RestartPolicy: container.RestartPolicy{Name: restartPolicies[s.Restart]},
 		LogConfig:     container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": logSize, "max-file": logFiles}},
 		Resources:     container.Resources{NanoCPUs: int64(s.CPUs * 1e9), Memory: s.Memory, MemorySwap: s.Memory},
